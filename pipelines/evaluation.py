@@ -1,0 +1,34 @@
+"""A store in its own order, without augmentation: how evaluation reads its images and captions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.contract import Augmentation, Batch, TokenBudget
+from pipelines.draws import row_keys
+from pipelines.store_view import StoreView
+from pipelines.text import select
+from pipelines.torch_loader import load_images
+from prep.store import open_store
+
+
+def batches(store_path: Path, budget: TokenBudget, batch_size: int) -> Iterator[Batch]:
+    """Every row once, short side resized and centre cropped; the last batch may be short.
+
+    Raises `UserError` when the store cannot be opened or lacks `budget.res`.
+    """
+    view = StoreView(open_store(store_path), budget.res)
+    for start in range(0, len(view), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(view)), dtype=np.int64)
+        text = view.text(rows)
+        tokens = select(
+            text.tokens,
+            text.priorities,
+            text.num_tokens,
+            budget.text_tokens,
+            budget.text_mask,
+            row_keys(0, np.zeros_like(rows), rows, "text"),
+        )
+        yield Batch(load_images(view, rows, None, Augmentation()), torch.from_numpy(tokens), torch.from_numpy(rows))

@@ -1,0 +1,49 @@
+"""How the programs speak to the person at the keyboard.
+
+A mistake of the user's is a `UserError`: it names the place, says what was wanted and what came, and what to do.
+`run_main` turns it into one message and exit code 2. Everything else is a bug of ours and keeps its traceback.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    place: the file, option or key at fault. problem: what was wanted and what came. remedy: what to do about it.
+    """
+
+    def __init__(self, place: str, problem: str, remedy: str) -> None:
+        super().__init__(place, problem, remedy)
+        self.place, self.problem, self.remedy = place, problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}\n  {self.remedy}"
+
+
+def _stop(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Run a program's `main`; exit 2 with a message for a mistake of the user's, 130 for Ctrl-C."""
+    try:
+        main()
+    except UserError as error:
+        _stop(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        _stop("\nstopped by Ctrl-C. The same command goes on where it left off.", 130)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) left; stdout is pointed away so that the interpreter's own flush is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _stop(
+            f"error: {error.filename or 'the disk'}: no space left.\n  Free some, then run the same command again.", 2
+        )

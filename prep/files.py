@@ -1,0 +1,63 @@
+"""Files that are whole or not there: written aside, synced, renamed. And the JSON and the hashes that go with them."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import xxhash
+
+from prep.errors import UserError
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary neighbour of `path` for writing; on success fsync it and rename it into place, else remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        sync_folder(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON atomically, keys sorted, so that equal values are equal bytes."""
+    with written_aside(path) as file:
+        file.write((json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that this project wrote. Raises `UserError` when it is damaged."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(str(path), f"wanted a JSON object, but {error}", "Restore the file or build again.") from error
+    if not isinstance(value, dict):
+        raise UserError(str(path), f"wanted a JSON object, found a {type(value).__name__}", "Build again.")
+    return value
+
+
+def hash_file(path: Path) -> str:
+    """xxh3-64 of a file's bytes as 16 hex digits."""
+    digest = xxhash.xxh3_64()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,149 @@
+"""The training loop: stages one after another, everything counted in samples seen, resumable from any checkpoint.
+
+What a step does depends only on (recipe, store, samples seen): the loader is counter-based and the model has no dropout, so
+a run that was killed and resumed ends with the weights of one that was not (same machine, same number of threads).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from pipelines.contract import Batch, Loader
+from pipelines.torch_loader import TorchLoader
+from prep.store import Store
+from train import checkpoint
+from train.checkpoint import State
+from train.flops import training_flops
+from train.log import Line, Log
+from train.loss import contrastive
+from train.model import CLIP
+from train.optimizer import make_optimizer
+from train.recipe import Recipe, Stage
+from train.schedule import learning_rate
+
+KEEP_CHECKPOINTS = 2
+# The first steps after a start or a stage change pay for allocations and caches; rates leave them out.
+WARMUP_STEPS = 3
+
+
+@dataclass
+class _Window:
+    """What one log line averages over."""
+
+    loss: torch.Tensor
+    num_losses: int = 0
+    seconds: float = 0.0
+    wait: float = 0.0
+    num_timed: int = 0
+
+
+@dataclass
+class Trainer:
+    """A run in progress.
+
+    device: where the model lives. loader_threads: as TorchLoader. advance: called with the samples of each step.
+    """
+
+    recipe: Recipe
+    store: Store
+    run: Path
+    device: str = "cpu"
+    loader_threads: int = 1
+    advance: Callable[[int], None] = lambda _: None
+
+    def train(self) -> State:
+        """Run every stage that is not done, from the newest checkpoint on; returns the final state."""
+        torch.manual_seed(self.recipe.seed)
+        paths = checkpoint.found(self.run)
+        state = checkpoint.read_state(paths[-1]) if paths else State(0, 0.0, 0.0)
+        self.advance(state.samples_seen)
+        model = CLIP(self.recipe.model, checkpoint.budget_of(self.recipe, state.samples_seen)).to(self.device)
+        if paths:
+            checkpoint.load_weights(paths[-1], model)
+        log = Log(self.run, state.samples_seen)
+        for number in range(self.recipe.stage_of(state.samples_seen), len(self.recipe.stages)):
+            stage = self.recipe.stages[number]
+            model.set_budget(stage.budget)
+            optimizer = make_optimizer(model, self.recipe.optimizer)
+            if state.samples_seen > self.recipe.stage_start(number):
+                checkpoint.load_optimizer(paths[-1], model, optimizer)
+            state = self._stage(number, stage, model, optimizer, state, log)
+        return state
+
+    def _loader(self, stage: Stage, samples_seen: int) -> Loader:
+        return TorchLoader(
+            self.store,
+            stage.budget,
+            stage.batch_size,
+            self.recipe.seed,
+            samples_seen,
+            threads=self.loader_threads,
+            augmentation=stage.augmentation,
+            shuffle_captions=self.recipe.shuffle_captions,
+        )
+
+    def _stage(
+        self, number: int, stage: Stage, model: CLIP, optimizer: torch.optim.AdamW, state: State, log: Log
+    ) -> State:
+        start = self.recipe.stage_start(number)
+        first_step = (state.samples_seen - start) // stage.batch_size
+        step_flops = training_flops(self.recipe.model, stage.budget) * stage.batch_size
+        window = _Window(torch.zeros((), device=self.device))
+        batches = iter(self._loader(stage, state.samples_seen))
+        model.train()
+        for step in range(first_step, stage.num_steps):
+            began = perf_counter()
+            batch = next(batches)
+            waited = perf_counter() - began
+            lr = learning_rate(stage, step * stage.batch_size)
+            window.loss += self._step(model, optimizer, batch, lr)
+            seconds = perf_counter() - began
+            state = State(state.samples_seen + stage.batch_size, state.flops + step_flops, state.seconds + seconds)
+            window.num_losses += 1
+            if step - first_step >= WARMUP_STEPS:
+                window.seconds, window.wait, window.num_timed = (
+                    window.seconds + seconds,
+                    window.wait + waited,
+                    window.num_timed + 1,
+                )
+            self.advance(stage.batch_size)
+            last = step + 1 == stage.num_steps
+            if last or (step + 1) % self.recipe.log_every == 0:
+                log.write(_line(number, stage, window, lr, model, state))
+                window = _Window(torch.zeros((), device=self.device))
+            if last or (step + 1) % self.recipe.checkpoint_every == 0:
+                checkpoint.save(self.run, state, model, optimizer)
+                ends = {self.recipe.stage_start(n) for n in range(1, len(self.recipe.stages) + 1)}
+                checkpoint.prune(self.run, KEEP_CHECKPOINTS, ends)
+        return state
+
+    def _step(self, model: CLIP, optimizer: torch.optim.AdamW, batch: Batch, lr: float) -> torch.Tensor:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        images = batch.images.to(self.device, non_blocking=True)
+        tokens = batch.tokens.to(self.device, non_blocking=True)
+        loss = contrastive(*model(images, tokens))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        model.clamp_logit_scale()
+        return loss.detach()
+
+
+def _line(number: int, stage: Stage, window: _Window, lr: float, model: CLIP, state: State) -> Line:
+    timed = window.seconds or float("nan")
+    return Line(
+        samples_seen=state.samples_seen,
+        stage=number,
+        stage_name=stage.name,
+        loss=window.loss.item() / window.num_losses,
+        lr=lr,
+        logit_scale=model.logit_scale.exp().item(),
+        samples_per_second=window.num_timed * stage.batch_size / timed,
+        data_wait=window.wait / timed,
+        seconds=state.seconds,
+        flops=state.flops,
+    )

@@ -1,0 +1,173 @@
+"""The recipe: everything that decides a run's numbers, as frozen dataclasses. Lengths are samples seen; batch sizes are global.
+
+Machine facts (paths, devices, threads) are flags of `train.run` and never stand here. `train.config` reads and writes it.
+"""
+
+from dataclasses import dataclass, field
+
+from pipelines.contract import TEXT_MASKS, Augmentation, TokenBudget
+from prep.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class VisionConfig:
+    """A plain vision transformer: sides in pixels, widths in channels, mlp_ratio = hidden width / width."""
+
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """A causal transformer over byte-pair tokens, pooled at the end of text."""
+
+    width: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Two towers and the width of the space they meet in."""
+
+    embed_dim: int
+    vision: VisionConfig
+    text: TextConfig
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerConfig:
+    """AdamW. Defaults are CLIPA's: betas (0.9, 0.95), weight decay 0.2 on matrices only, eps 1e-6 (its PyTorch code)."""
+
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-6
+    weight_decay: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One leg: its token budget, length and learning rate.
+
+    samples: length in samples seen, rounded up to whole batches. learning_rate: the peak, reached linearly after
+    warmup_samples, then a cosine to zero. Optimizer and schedule start afresh in every stage; the temperature goes on.
+    """
+
+    name: str
+    samples: int
+    batch_size: int
+    learning_rate: float
+    budget: TokenBudget
+    warmup_samples: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps: whole global batches that cover `samples`."""
+        return -(-self.samples // self.batch_size)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples really seen: num_steps whole batches."""
+        return self.num_steps * self.batch_size
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A run. log_every and checkpoint_every count steps; a checkpoint falls on a log step.
+
+    shuffle_captions: the control in which no image keeps its caption.
+    """
+
+    name: str
+    model: ModelConfig
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    log_every: int = 50
+    checkpoint_every: int = 500
+    shuffle_captions: bool = False
+
+    @property
+    def num_samples(self) -> int:
+        """Samples seen in all stages together."""
+        return sum(stage.num_samples for stage in self.stages)
+
+    def stage_start(self, stage: int) -> int:
+        """Samples seen before a stage begins."""
+        return sum(s.num_samples for s in self.stages[:stage])
+
+    def stage_of(self, samples_seen: int) -> int:
+        """The stage that the sample after `samples_seen` belongs to; the number of stages at the end of the run."""
+        for number in range(len(self.stages)):
+            if samples_seen < self.stage_start(number + 1):
+                return number
+        return len(self.stages)
+
+
+def check(recipe: Recipe, place: str) -> None:
+    """Refuse a recipe whose numbers do not fit together. Raises `UserError` naming the first one and the place."""
+
+    def wrong(where: str, problem: str, remedy: str) -> UserError:
+        return UserError(f"{place}, {where}", problem, remedy)
+
+    if not recipe.stages:
+        raise wrong("stages", "wanted at least one stage, found none", "Add a [[stages]] table.")
+    for tower_name, tower in (("vision", recipe.model.vision), ("text", recipe.model.text)):
+        if tower.num_heads < 1 or tower.width % tower.num_heads:
+            raise wrong(
+                f"model.{tower_name}",
+                f"width {tower.width} is not a multiple of num_heads {tower.num_heads}",
+                "Change one of the two.",
+            )
+    if recipe.model.vision.width % 4:
+        raise wrong("model.vision.width", "sin-cos positions want a multiple of 4", "Round it.")
+    if recipe.log_every < 1 or recipe.checkpoint_every < recipe.log_every or recipe.checkpoint_every % recipe.log_every:
+        raise wrong(
+            "checkpoint_every",
+            f"{recipe.checkpoint_every} is not a multiple of log_every {recipe.log_every}",
+            "Checkpoints fall on log steps: choose a multiple.",
+        )
+    for number, stage in enumerate(recipe.stages):
+        _check_stage(stage, recipe.model.vision.patch_size, f"{place}, stages.{number}")
+
+
+def _check_stage(stage: Stage, patch_size: int, place: str) -> None:
+    budget = stage.budget
+    rules = [
+        (stage.samples > 0, "samples", f"wanted more than 0, found {stage.samples}"),
+        (stage.batch_size > 1, "batch_size", f"a contrastive loss wants at least 2, found {stage.batch_size}"),
+        (stage.learning_rate > 0, "learning_rate", f"wanted more than 0, found {stage.learning_rate}"),
+        (
+            0 <= stage.warmup_samples < stage.samples,
+            "warmup_samples",
+            f"wanted 0 to less than the stage's {stage.samples} samples, found {stage.warmup_samples}",
+        ),
+        (
+            budget.res > 0 and budget.res % patch_size == 0,
+            "budget.res",
+            f"{budget.res} px is not a multiple of the patch size {patch_size}",
+        ),
+        (budget.text_tokens >= 3, "budget.text_tokens", f"wanted at least 3, found {budget.text_tokens}"),
+        (
+            budget.text_mask in TEXT_MASKS,
+            "budget.text_mask",
+            f"wanted one of {', '.join(TEXT_MASKS)}; found {budget.text_mask!r}",
+        ),
+        (
+            0 < stage.augmentation.crop_area[0] <= stage.augmentation.crop_area[1] <= 1,
+            "augmentation.crop_area",
+            f"wanted 0 < least <= most <= 1, found {list(stage.augmentation.crop_area)}",
+        ),
+        (
+            0 < stage.augmentation.crop_aspect[0] <= stage.augmentation.crop_aspect[1],
+            "augmentation.crop_aspect",
+            f"wanted 0 < least <= most, found {list(stage.augmentation.crop_aspect)}",
+        ),
+    ]
+    for holds, key, problem in rules:
+        if not holds:
+            raise UserError(f"{place}.{key}", problem, "Change the recipe, or override it: stages.0.budget.res=112")

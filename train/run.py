@@ -1,0 +1,170 @@
+"""Train a recipe on a store: all stages, one resumable job.
+
+    python -m train.run RECIPE --store store/ --out run/ [stages.0.budget.res=84 ...]
+
+RECIPE is a TOML file or the name of a shipped one. The same command goes on after a crash, a kill or a power cut, and ends
+with the weights of a run that was never interrupted.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from prep.errors import UserError, run_main
+from prep.files import write_json, written_aside
+from prep.progress import bar
+from prep.store import CONTEXT_LENGTH, Store, open_store
+from train import checkpoint
+from train.checkpoint import State
+from train.config import load_recipe, shipped_recipes, to_toml
+from train.loop import Trainer
+from train.model import VOCABULARY_SIZE
+from train.recipe import Recipe
+
+TOKENIZER = "clip-bpe-49408"
+
+
+def check_fit(recipe: Recipe, store: Store) -> None:
+    """Refuse a store that cannot serve the recipe. Raises `UserError` naming the stage and what to build."""
+    manifest = store.manifest
+    if manifest.tokenizer["name"] != TOKENIZER:
+        raise UserError(
+            str(store.path),
+            f"wanted token ids of {TOKENIZER} ({VOCABULARY_SIZE:,} entries), found those of {manifest.tokenizer['name']}",
+            "Build the store with this project's tokenizer.",
+        )
+    for number, stage in enumerate(recipe.stages):
+        place = f"{recipe.name}, stages.{number}"
+        if stage.budget.res not in manifest.resolutions:
+            built = ", ".join(map(str, manifest.resolutions))
+            raise UserError(
+                f"{place}.budget.res",
+                f"wanted {stage.budget.res} px, but {store.path} was built at {built} px",
+                f"Build with --res {' '.join(map(str, sorted({*manifest.resolutions, stage.budget.res})))}, or train at one of these.",
+            )
+        if stage.budget.text_tokens > CONTEXT_LENGTH:
+            raise UserError(
+                f"{place}.budget.text_tokens",
+                f"wanted {stage.budget.text_tokens}, but the store holds {CONTEXT_LENGTH} tokens a caption",
+                "Use fewer.",
+            )
+        if stage.batch_size > manifest.num_samples:
+            raise UserError(
+                f"{place}.batch_size",
+                f"a batch of {stage.batch_size:,} would repeat samples: the store has {manifest.num_samples:,}",
+                "Use a smaller batch or more data.",
+            )
+
+
+def prepare_run(run: Path, recipe: Recipe, store: Store) -> None:
+    """Make the run folder, or check that the one that is there is this run's. Raises `UserError` when it is not."""
+    kept = run / "recipe.toml"
+    if kept.exists():
+        _same_recipe(kept, recipe)
+        was = json.loads((run / "manifest.json").read_text("utf-8"))["fingerprint"]
+        if was != store.manifest.fingerprint:
+            raise UserError(
+                str(run),
+                f"this run was begun on a store with fingerprint {was}; {store.path} has {store.manifest.fingerprint}",
+                "Give the same store, or another --out.",
+            )
+        return
+    if run.exists() and any(run.iterdir()):
+        raise UserError(
+            str(run), "wanted a new or empty folder, or a run; found something else", "Choose another --out."
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "environment.json", environment())
+    with (store.path / "manifest.json").open("rb") as source, written_aside(run / "manifest.json") as file:
+        shutil.copyfileobj(source, file)
+    with written_aside(kept) as file:
+        file.write(to_toml(recipe).encode())
+
+
+def _same_recipe(path: Path, recipe: Recipe) -> None:
+    was, now = _flat(asdict(load_recipe(str(path)))), _flat(asdict(recipe))
+    for key in {**was, **now}:
+        if was.get(key) != now.get(key):
+            raise UserError(
+                str(path.parent),
+                f"this run was begun with {key} = {was.get(key)}, and is now asked for {now.get(key)}",
+                "Give the same recipe to go on, or another --out for a new run.",
+            )
+
+
+def _flat(value: object, place: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        items: list[tuple[object, object]] = list(value.items())
+    elif isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+        items = list(enumerate(value))
+    else:
+        return {place: value}
+    return {k: v for key, item in items for k, v in _flat(item, f"{place}.{key}" if place else str(key)).items()}
+
+
+def environment() -> dict[str, object]:
+    """What the run stands on: versions, device, commit. For a person; nothing reads it back."""
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "num_cores": len(os.sched_getaffinity(0)),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "commit": git.stdout.strip() or "unknown",
+        **{name: version(name) for name in ("torch", "timm", "numpy", "pyarrow", "simplejpeg")},
+    }
+
+
+def train(recipe: Recipe, store: Store, run: Path, device: str, loader_threads: int) -> State:
+    """Check, prepare the run folder and train to the end."""
+    check_fit(recipe, store)
+    prepare_run(run, recipe, store)
+    with bar(recipe.num_samples, f"training {recipe.name}", "samples") as progress:
+        return Trainer(recipe, store, run, device, loader_threads, progress.advance).train()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("recipe", help=f"a TOML file, or one of: {', '.join(shipped_recipes())}")
+    add("overrides", nargs="*", metavar="key=value", help="changes to the recipe, such as stages.0.samples=100_000")
+    add("--store", type=Path, required=True, help="folder that prep.build wrote")
+    add("--out", type=Path, required=True, metavar="RUN", help="run folder; an unfinished run in it goes on")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu (default: cuda if there)")
+    add("--threads", type=int, default=0, help="CPU threads of the model (default 0: as torch chooses)")
+    add("--loader-threads", type=int, default=1, help="batches prepared ahead in so many threads (default 1)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the program; see the module's docstring."""
+    args = _parser().parse_intermixed_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    recipe = load_recipe(args.recipe, args.overrides)
+    state = train(recipe, open_store(args.store), args.out, args.device, args.loader_threads)
+    print(
+        f"Done: {state.samples_seen:,} samples, {state.flops:.3g} training FLOPs, {state.seconds:,.0f} s.\n"
+        f"Weights: {checkpoint.found(args.out)[-1] / 'weights.safetensors'}\n"
+        f"Next: python -m eval.run {args.out} --zeroshot FOLDER_PER_CLASS"
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)
