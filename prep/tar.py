@@ -1,0 +1,137 @@
+"""The members of a tar, as a stream, none of them lost in silence.
+
+The standard library's tarfile parses the headers, but its TarFile is not iterated: that takes a damaged or missing
+header for the end of the archive. Here a tar is whole only if it ends with two blocks of zeros, as POSIX wants and
+every writer does, and then nothing but padding; anything else is a `CutError`, raised after the members before it.
+Plain and gzipped tars are read, however long, in little memory; one made by an enemy costs no more than an error.
+"""
+
+import gzip
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from prep.errors import UserError
+
+# For one member's header with all its extensions; the longest path is 4 KiB. tarfile's memory and, before Python
+# 3.11.10 and 3.12.6, its time (CVE-2024-6232) grow with the square of it.
+_MAX_HEADER_BYTES = 32 << 10
+# Deflate shrinks zeros 1,032-fold, JPEG not at all, short captions in their 512-byte blocks some tens of times.
+_MAX_EXPANSION = 100
+# tarfile pads to 10 KiB. Megabytes of zeros are a file whose space was reserved and whose download stopped.
+_MAX_PADDING_BYTES = 1 << 20
+
+
+class CutError(Exception):
+    """The tar ends or breaks where it must not. The message tells the offset of the broken member, uncompressed."""
+
+
+class _Reader(io.BufferedIOBase):
+    """A tar's bytes, uncompressed. Each read is whole, within the allowance and before `end`; or raises ReadError."""
+
+    def __init__(self, file: BinaryIO, end: int, beyond: str) -> None:
+        self._file, self._end, self._beyond = file, end, beyond
+        self.allowance = 0
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, position: int, whence: int = io.SEEK_SET, /) -> int:
+        if position > self._end:
+            raise tarfile.ReadError(self._beyond)
+        return self._file.seek(position, whence)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= self.allowance:
+            raise tarfile.ReadError(f"{size} bytes are asked for, where {self.allowance:,} are allowed")
+        self.allowance -= size
+        if self.tell() + size > self._end:
+            raise tarfile.ReadError(self._beyond)
+        data = self._file.read(size)
+        if len(data) < size:
+            raise tarfile.ReadError("the data end early")
+        return data
+
+    def check_end(self) -> None:
+        """Raise unless the second block of zeros and a sensible amount of padding follow, and then nothing."""
+        if any(self.read(tarfile.BLOCKSIZE)):
+            raise tarfile.ReadError("one block of zeros, where two end an archive")
+        num_bytes = 0
+        while chunk := self._file.read(1 << 16):
+            num_bytes += len(chunk)
+            if any(chunk):
+                raise tarfile.ReadError("more data follow the end of the archive")
+            if num_bytes > _MAX_PADDING_BYTES:
+                raise tarfile.ReadError("zeros follow the end of the archive, as where a download stopped")
+
+
+class OpenTar:
+    """The members of an open tar, one after the other. Everything that is wrong with it is a `CutError`."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self._reader = reader
+        # What tarfile's parser keeps between headers. It is opened on an empty archive because it reads ahead.
+        self._parser = tarfile.TarFile(
+            fileobj=io.BytesIO(bytes(2 * tarfile.BLOCKSIZE)), encoding="utf-8", errors="surrogateescape"
+        )
+        self._parser.fileobj, self._parser.offset = reader, 0
+        self._offset = 0
+
+    def members(self) -> Iterator[tarfile.TarInfo]:
+        """Every member but folders, in order; returns at a proper end. A name's bytes that are not UTF-8 are surrogates."""
+        while member := self._next():
+            if not member.isdir():
+                yield member
+
+    def read(self, member: tarfile.TarInfo) -> bytes:
+        """The bytes of the latest of `members`."""
+        with self._checked():
+            self._reader.allowance = member.size
+            self._reader.seek(member.offset_data)
+            return self._reader.read(member.size)
+
+    def _next(self) -> tarfile.TarInfo | None:
+        self._offset = self._parser.offset
+        with self._checked():
+            self._reader.allowance = _MAX_HEADER_BYTES
+            self._reader.seek(self._offset)
+            try:
+                member = tarfile.TarInfo.fromtarfile(self._parser)
+            except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
+                self._reader.check_end()
+                return None
+            if self._parser.offset <= self._offset:
+                raise tarfile.ReadError("a member of negative size")
+            return member
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's trouble, not the tar's
+            # Damage is told by TarError, EOFError, zlib.error, ValueError and more, out of tarfile and gzip.
+            raise CutError(f"broken at byte {self._offset:,}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def open_tar(path: Path) -> Iterator[OpenTar]:
+    """Open a tar or a gzipped tar. Raises `UserError` when the file itself cannot be opened or read."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            is_gzip = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if is_gzip:
+                with gzip.open(file) as inflated:
+                    end = _MAX_EXPANSION * size + (64 << 20)
+                    yield OpenTar(_Reader(cast(BinaryIO, inflated), end, f"it grows more than {_MAX_EXPANSION}-fold"))
+            else:
+                yield OpenTar(_Reader(file, size, "the file ends early"))
+    except OSError as error:
+        raise UserError(str(path), f"wanted a tar that can be read, but {error}", "Check it and run again.") from error

@@ -1,0 +1,153 @@
+"""The pictures: real PNGs of a plausible size whatever the text in them, and curves that say what the log says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval import figures
+from prep.errors import UserError
+
+Step = dict[str, Any]
+
+
+def write_log(path: Path, steps: list[Step], tail: str = "") -> Path:
+    path.write_text("".join(json.dumps(step) + "\n" for step in steps) + tail)
+    return path
+
+
+def two_stages(num: int = 20) -> list[Step]:
+    return [
+        {
+            "samples_seen": 128 * (i + 1),
+            "stage": int(i >= num // 2),
+            "stage_name": "short" if i < num // 2 else "full",
+            "loss": 5 - i / num,
+            "lr": 1e-3,
+            "flops": 1e9 * (i + 1),
+        }
+        for i in range(num)
+    ]
+
+
+def assert_picture(path: Path, at_least: tuple[int, int]) -> None:
+    with Image.open(path) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert image.width >= at_least[0]
+        assert image.height >= at_least[1]
+        rgb = image.convert("RGB")
+    assert (np.asarray(rgb)[0] == 255).all(), "the margin is white"
+    colours = rgb.getcolors(1 << 24)
+    assert colours is not None
+    assert len(colours) > 20, "something is drawn"
+    assert not list(path.parent.glob("*.tmp"))
+
+
+def has_colour(path: Path, colour: str) -> bool:
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    with Image.open(path) as image:
+        return bool((np.asarray(image.convert("RGB")) == wanted).all(axis=-1).any())
+
+
+def noise(seed: int) -> figures.Pixels:
+    return np.random.default_rng(seed).integers(0, 255, (40, 40, 3), np.uint8)
+
+
+def test_curves_show_every_stage_in_its_colour(tmp_path: Path) -> None:
+    figures.curves(write_log(tmp_path / "metrics.jsonl", two_stages()), tmp_path / "curves.png")
+    assert_picture(tmp_path / "curves.png", (1200, 500))
+    assert has_colour(tmp_path / "curves.png", figures.STAGES[0])
+    assert has_colour(tmp_path / "curves.png", figures.STAGES[1])
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_curves_of_a_run_that_has_hardly_begun(tmp_path: Path, num: int) -> None:
+    figures.curves(write_log(tmp_path / "metrics.jsonl", two_stages(num)), tmp_path / "curves.png")
+    assert_picture(tmp_path / "curves.png", (1200, 500))
+
+
+def test_curves_of_a_run_that_diverged(tmp_path: Path) -> None:
+    steps = two_stages()
+    for step in steps[7:]:
+        step["loss"] = float("nan")
+    figures.curves(write_log(tmp_path / "metrics.jsonl", steps), tmp_path / "curves.png")
+    assert_picture(tmp_path / "curves.png", (1200, 500))
+
+
+def test_a_log_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "metrics.jsonl", two_stages(3), tail='{"samples_seen": 51')
+    assert [step["samples_seen"] for step in figures.read_metrics(log)] == [128, 256, 384]
+
+
+def test_what_a_resumed_run_logged_again_replaces_what_was_there(tmp_path: Path) -> None:
+    again = {**two_stages()[1], "loss": 1.0}
+    steps = figures.read_metrics(write_log(tmp_path / "metrics.jsonl", [*two_stages(4), again]))
+    assert [(step["samples_seen"], step["loss"]) for step in steps] == [(128, 5.0), (256, 1.0)]
+
+
+def test_a_damaged_log_line_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"samples_seen": 1}\nnot json\n{"samples_seen": 3}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
+        figures.read_metrics(log)
+
+
+def test_a_missing_and_an_empty_log_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing is there"):
+        figures.curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match="found none"):
+        figures.curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_smoothing_by_hand() -> None:
+    values = np.array([1.0, 2.0, 6.0, 3.0, 5.0])
+    assert figures.smooth(values, 1) == pytest.approx([1.5, 3.0, 11 / 3, 14 / 3, 4.0])
+    assert figures.smooth(values, 9) == pytest.approx([values.mean()] * 5)
+    assert figures.smooth(np.array([]), 3).size == 0
+
+
+CAPTIONS = ["an owl", r"$12 \frac{ and a $", "龙 " * 40, "x" * 300, ""]
+
+
+def rows_of(rank: int) -> list[figures.RetrievalRow]:
+    return [figures.RetrievalRow(text, noise(9), tuple(noise(i) for i in range(5)), rank, 200) for text in CAPTIONS]
+
+
+def test_retrieved_images_have_a_frame_round_the_right_one_alone(tmp_path: Path) -> None:
+    figures.retrieval(rows_of(rank=2), "five captions", tmp_path / "found.png")
+    assert_picture(tmp_path / "found.png", (1200, 800))
+    assert has_colour(tmp_path / "found.png", figures.RIGHT)
+    figures.retrieval(rows_of(rank=77), "five captions", tmp_path / "missed.png")
+    assert not has_colour(tmp_path / "missed.png", figures.RIGHT)
+
+
+def test_fewer_images_than_columns(tmp_path: Path) -> None:
+    row = figures.RetrievalRow("an owl", noise(0), (noise(0), noise(1)), 0, 2)
+    figures.retrieval([row], "one caption of two", tmp_path / "few.png")
+    assert_picture(tmp_path / "few.png", (600, 200))
+
+
+def test_classified_images_are_green_when_right_and_red_when_wrong(tmp_path: Path) -> None:
+    right, wrong = (
+        figures.Tile(noise(0), "owl", "owl"),
+        figures.Tile(noise(1), "owl", "a $ very $ long name of a class"),
+    )
+    figures.zeroshot([right] * 3, "all right", "", tmp_path / "right.png")
+    figures.zeroshot([right, wrong] * 9, "half", "of them", tmp_path / "half.png")
+    assert_picture(tmp_path / "right.png", (1200, 300))
+    assert_picture(tmp_path / "half.png", (1200, 600))
+    assert not has_colour(tmp_path / "right.png", figures.WRONG)
+    assert has_colour(tmp_path / "half.png", figures.WRONG)
+
+
+def test_drawing_leaves_a_programs_own_settings_alone(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    figures.zeroshot([figures.Tile(noise(0), "owl", "owl")], "one", "", tmp_path / "one.png")
+    assert dict(matplotlib.rcParams) == before

@@ -1,0 +1,269 @@
+"""Ranks against brute force, recalls against known answers, and a real store from its shards to the numbers."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+from torch.nn.functional import one_hot
+
+from eval import retrieval
+from eval.retrieval import chance_recall, check_finite, ranks, recalls
+from eval.run import evaluate_run
+from eval.run import main as eval_main
+from pipelines.contract import TokenBudget
+from pipelines.evaluation import batches
+from prep.errors import UserError
+from prep.store import Store
+from train.run import main as train_main
+
+Vector = tuple[int, int, int]
+# Whole numbers, so that sums are exact and equal similarities really are equal.
+VECTORS = st.lists(st.tuples(*[st.integers(-2, 2)] * 3), min_size=1, max_size=9)
+
+
+def brute_force_ranks(
+    queries: list[Vector], gallery: list[Vector], query_ids: list[int], gallery_ids: list[int]
+) -> list[int]:
+    found = []
+    for query, wanted in zip(queries, query_ids, strict=True):
+        score = [sum(a * b for a, b in zip(query, answer, strict=True)) for answer in gallery]
+        order = sorted(range(len(gallery)), key=lambda i: (-score[i], i))
+        found.append(next(place for place, i in enumerate(order) if gallery_ids[i] == wanted))
+    return found
+
+
+@given(VECTORS, VECTORS, st.data())
+def test_ranks_are_those_of_a_stable_sort_whatever_the_chunk(
+    queries: list[Vector], gallery: list[Vector], data: st.DataObject
+) -> None:
+    gallery_ids = data.draw(st.lists(st.integers(0, 3), min_size=len(gallery), max_size=len(gallery)))
+    query_ids = data.draw(st.lists(st.sampled_from(gallery_ids), min_size=len(queries), max_size=len(queries)))
+    max_scores = data.draw(st.integers(1, 100))
+    found = ranks(
+        torch.tensor(queries).float(),
+        torch.tensor(gallery).float(),
+        torch.tensor(query_ids),
+        torch.tensor(gallery_ids),
+        max_scores,
+    )
+    assert found.tolist() == brute_force_ranks(queries, gallery, query_ids, gallery_ids)
+
+
+def test_recall_by_hand() -> None:
+    assert recalls(torch.tensor([0, 0, 3, 4, 5, 9, 10, 200])) == {1: 2 / 8, 5: 4 / 8, 10: 6 / 8}
+
+
+def test_the_best_of_several_captions_counts() -> None:
+    image, captions = torch.eye(3)[:1], torch.tensor([[0.5, 0, 0], [0.1, 0, 0], [0.9, 0, 0], [0.7, 0, 0]])
+    assert ranks(image, captions, torch.tensor([7]), torch.tensor([7, 7, 8, 9])).tolist() == [2]
+
+
+def test_a_perfect_model_scores_everything() -> None:
+    features, ids = torch.eye(30), torch.arange(30)
+    assert recalls(ranks(features, features, ids, ids)) == {1: 1.0, 5: 1.0, 10: 1.0}
+
+
+def test_a_collapsed_model_scores_what_guessing_scores() -> None:
+    one_point, ids = torch.ones(40, 8), torch.arange(40)
+    found = recalls(ranks(one_point, one_point, ids, ids))
+    assert found == {k: pytest.approx(chance_recall(k, 40)) for k in (1, 5, 10)}
+
+
+def test_an_untrained_model_scores_what_guessing_scores() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, texts = (torch.randn(2000, 16, generator=generator) for _ in range(2))
+    ids = torch.arange(2000)
+    found = recalls(ranks(images, texts, ids, ids))
+    for k, share in found.items():
+        chance = k / 2000
+        assert abs(share - chance) < 4 * (chance * (1 - chance) / 2000) ** 0.5
+
+
+def test_chance_by_hand() -> None:
+    assert chance_recall(1, 10) == pytest.approx(0.1)
+    assert chance_recall(10, 4) == 1.0
+    assert chance_recall(2, 4, num_right=2) == pytest.approx(5 / 6)
+
+
+def test_a_diverged_model_is_refused_not_scored() -> None:
+    features = torch.ones(3, 2)
+    features[1, 0] = torch.nan
+    with pytest.raises(UserError, match="1 of 3 images") as caught:
+        check_finite(features, "images")
+    assert "diverged" in str(caught.value)
+
+
+class MemoryModel(nn.Module):
+    """Knows by heart which picture and which caption belong together."""
+
+    def __init__(self, store: Path, budget: TokenBudget) -> None:
+        super().__init__()
+        self.rows: dict[bytes, int] = {}
+        for batch in batches(store, budget, 7):
+            for image, tokens, row in zip(batch.images, batch.tokens, batch.index.tolist(), strict=True):
+                self.rows[image.numpy().tobytes()] = row
+                self.rows.setdefault(tokens.numpy().tobytes(), row)
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        return one_hot(torch.tensor([self.rows[i.numpy().tobytes()] for i in images]), 1000).float()
+
+    encode_text = encode_image
+
+
+def test_a_model_that_knows_a_real_store_by_heart(store: Store) -> None:
+    budget = TokenBudget(res=16, text_tokens=16)
+    result = retrieval.evaluate(MemoryModel(store.path, budget), budget, store.path, batch_size=10)
+    num = store.manifest.num_samples
+    assert (result.num_images, result.num_captions) == (num, num)
+    expected = result.num_distinct_captions / num
+    assert expected > 0.9
+    assert result.text_to_image[1] == pytest.approx(expected)
+    assert result.image_to_text[1] == pytest.approx(expected)
+    assert result.chance[5] == pytest.approx(5 / num)
+    assert len(result.examples) == 5
+    for example in result.examples:
+        assert len(set(example.retrieved)) == 5
+        assert (example.row == example.retrieved[0]) == (example.rank == 0)
+
+
+RECIPE = """
+name = "tiny"
+log_every = 1
+checkpoint_every = 2
+[model]
+embed_dim = 16
+vision = { patch_size = 8, width = 16, depth = 1, num_heads = 2 }
+text = { width = 16, depth = 1, num_heads = 2 }
+[[stages]]
+name = "short"
+samples = 64
+batch_size = 16
+learning_rate = 1e-3
+budget = { res = 16, text_tokens = 8 }
+[[stages]]
+name = "full"
+samples = 32
+batch_size = 16
+learning_rate = 1e-4
+budget = { res = 32, text_tokens = 12 }
+"""
+
+
+@pytest.fixture(scope="module")
+def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six steps in two stages."""
+    folder = tmp_path_factory.mktemp("eval")
+    (folder / "tiny.toml").write_text(RECIPE)
+    train_main([str(folder / "tiny.toml"), "--store", str(store.path), "--out", str(folder / "run"), "--threads", "1"])
+    return folder / "run"
+
+
+def test_a_run_is_evaluated_end_to_end(
+    run: Path, store: Store, demo_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, shifted = str(demo_data / "zeroshot"), str(demo_data / "zeroshot_shift")
+    out = tmp_path / "eval"
+    eval_main(
+        [
+            str(run),
+            "--zeroshot",
+            data,
+            "--zeroshot",
+            shifted,
+            "--retrieval",
+            str(store.path),
+            "--out",
+            str(out),
+            "--device",
+            "cpu",
+        ]
+    )
+    printed = capsys.readouterr().out
+    report = json.loads((out / "eval.json").read_text())
+    assert (report["samples_seen"], report["budget"]["res"], report["budget"]["text_tokens"]) == (96, 32, 12)
+    assert report["model"]["embed_dim"] == 16
+    pictures = ["curves.png", "zeroshot.png", "zeroshot-2.png", "retrieval.png"]
+    assert report["figures"] == pictures
+    for name in pictures:
+        with Image.open(out / name) as image:
+            image.verify()
+    first, second = report["zeroshot"]
+    assert (first["folder"], second["folder"]) == (data, shifted)
+    assert first["chance_top1"] == pytest.approx(1 / first["num_classes"])
+    low, high = first["top1_interval"]
+    assert low <= first["top1"] <= high
+    assert set(report["retrieval"]["text_to_image"]) == {"1", "5", "10"}
+    assert "zero-shot top-1" in printed
+    assert "recall@10" in printed
+    assert str(out / "eval.json") in printed.replace("\n", "")
+
+
+def test_an_earlier_checkpoint_is_evaluated_at_its_own_budget(run: Path, store: Store, tmp_path: Path) -> None:
+    report = evaluate_run(run, retrieval_store=store.path, checkpoint="64", out=tmp_path)
+    assert (report["samples_seen"], report["budget"]["res"], report["budget"]["text_tokens"]) == (64, 16, 8)
+
+
+def test_a_run_without_a_log_has_no_curves(run: Path, store: Store, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("metrics.jsonl"))
+    report = evaluate_run(tmp_path / "run", retrieval_store=store.path)
+    assert report["figures"] == ["retrieval.png"]
+    assert (tmp_path / "run" / "eval" / "eval.json").is_file()
+
+
+def of_another_tokenizer(store: Store, to: Path) -> Path:
+    shutil.copytree(store.path, to)
+    manifest = json.loads((to / "manifest.json").read_text())
+    manifest["tokenizer"]["name"] = "another"
+    (to / "manifest.json").write_text(json.dumps(manifest))
+    return to
+
+
+def without_res(store: Store, to: Path) -> Path:
+    shutil.copytree(store.path, to)
+    manifest = json.loads((to / "manifest.json").read_text())
+    manifest["resolutions"].remove(32)
+    (to / "manifest.json").write_text(json.dumps(manifest))
+    return to
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (of_another_tokenizer, "wanted the token ids that the run was trained on"),
+        (without_res, "wanted images at 32 px, but the store holds 16"),
+        (lambda store, to: to, r"no manifest\.json"),
+    ],
+)
+def test_a_mistake_in_the_store_is_named(
+    run: Path, store: Store, tmp_path: Path, make: Callable[[Store, Path], Path], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate_run(run, retrieval_store=make(store, tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "found nothing"),
+        (["--zeroshot", "nowhere"], "nothing is there"),
+        (["--zeroshot", "nowhere", "--templates", "simpel"], "no such list"),
+        (["--zeroshot", "nowhere", "--checkpoint", "5"], "no checkpoint 5"),
+        (["--zeroshot", "nowhere", "--device", "abacus"], "torch cannot use it"),
+        (["--zeroshot", "nowhere", "--batch-size", "0"], "wanted at least 1, found 0"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named(run: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        eval_main([str(run), *arguments])
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="wanted a run folder"):
+        eval_main([str(tmp_path), "--zeroshot", str(tmp_path)])
