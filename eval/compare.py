@@ -1,8 +1,8 @@
 """Does the short stage pay? The two-stage model against full length only for the same wall-clock, and two controls.
 
-For each seed: the demo's recipe; its last stage alone, for as many samples as fit into the time that the two stages took
-(at the speed that the last stage ran at); the recipe with captions shuffled, so that nothing can be learned but the
-statistics of each side; and the untrained model. All see the same store, and are evaluated in the same way.
+For each seed: the demo's recipe; its last stage alone, for as many samples as fit into the time that the two stages
+took (at the speed that the last stage ran at); the recipe with captions shuffled, so that nothing can be learned but
+the statistics of each side; and the untrained model. All see the same store, and are evaluated in the same way.
 """
 
 import math
@@ -58,7 +58,15 @@ class Outcome:
         plain, shift = report["zeroshot"]
         recall = report["retrieval"]["text_to_image"]["1"]
         return Outcome(
-            kind, seed, state.samples_seen, state.seconds, state.flops, plain["top1"], plain["top5"], shift["top1"], recall
+            kind,
+            seed,
+            state.samples_seen,
+            state.seconds,
+            state.flops,
+            plain["top1"],
+            plain["top5"],
+            shift["top1"],
+            recall,
         )
 
 
@@ -132,7 +140,9 @@ def _cell(values: Sequence[float]) -> str:
 def table(outcomes: list[Outcome]) -> Table:
     """The comparison, a row a kind: means over seeds with 95% intervals."""
     seeds = sorted({outcome.seed for outcome in outcomes})
-    shown = Table(title=f"Means over seeds {', '.join(map(str, seeds))} ± 95% intervals (Student's t)", title_justify="left")
+    shown = Table(
+        title=f"Means over seeds {', '.join(map(str, seeds))} ± 95% intervals (Student's t)", title_justify="left"
+    )
     for name in ("model", "top-1", "top-5", "top-1, shifted", "recall@1", "samples", "seconds", "TFLOPs"):
         shown.add_column(name, justify="left" if name == "model" else "right")
     for kind, name in NAMES.items():
@@ -149,7 +159,7 @@ def table(outcomes: list[Outcome]) -> Table:
 
 
 def compare(out: Path, recipe: Recipe, seeds: Sequence[int], console: Console) -> None:
-    """Train and evaluate all four kinds for each seed; print the table and write `compare.json`. Restartable run by run."""
+    """Train and evaluate all four kinds for each seed, print the table and write `compare.json`; restartable."""
     outcomes: list[Outcome] = []
     for seed in seeds:
         seeded = replace(recipe, seed=seed)

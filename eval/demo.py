@@ -29,7 +29,7 @@ from train.recipe import Recipe
 
 DEFAULT_PAIRS = 20_000
 MARK = "demo.json"
-"""What makes a folder a demo's: the settings and the seconds of each finished step. Only such a folder is ever deleted."""
+"""What makes a folder a demo's: settings, and seconds of each finished step. Only such a folder is ever deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def steps(out: Path, num_pairs: int, seed: int, recipe: Recipe, overrides: list[
 
 
 def _perform(step: Step, console: Console) -> float:
-    """Run a step to its end; returns seconds. A failing one has spoken already, so the demo only says where it stopped."""
+    """Run a step to its end; returns seconds. A failing one has spoken already: the demo only says where it stopped."""
     console.print(f"$ python -m {shlex.join(step.command)}", style="dim", soft_wrap=True, highlight=False)
     start = perf_counter()
     if subprocess.run([sys.executable, "-m", *step.command], check=False).returncode:
@@ -85,7 +85,7 @@ def _perform(step: Step, console: Console) -> float:
 
 
 def _open_folder(out: Path, settings: dict[str, Any], fresh: bool) -> dict[str, float]:
-    """Seconds of the steps already done in this folder under the same settings. Raises `UserError` for another's folder."""
+    """Seconds of the steps done in this folder under the same settings. Raises `UserError` for another's folder."""
     mark = out / MARK
     if out.exists() and not mark.exists() and any(out.iterdir()):
         raise UserError(str(out), "this folder is not a demo's, and it is not empty", "Choose another --out.")
@@ -150,33 +150,35 @@ def summarise(out: Path, recipe: Recipe, seconds: dict[str, float]) -> dict[str,
 
 
 def _screen(out: Path, summary: dict[str, Any], recipe: Recipe) -> str:
-    chance = 1 / summary["num_classes"]
-    recalls = summary["recalls"]
-    found = ", ".join(f"{recalls['text_to_image'][k]:.0%}" for k in ("1", "5", "10"))
+    """What a stranger reads at the end: what happened, where the pictures lie, what to do next."""
     stages = "\n".join(
-        f"  stage {stage.name:<8} {stage.num_samples:>9,} samples at {stage.budget.res} px, {stage.budget.text_tokens} tokens"
+        f"    {stage.name:<6} {stage.num_samples:>9,} samples at {stage.budget.res} px and "
+        f"{stage.budget.text_tokens} text tokens"
         for stage in recipe.stages
     )
-    pairs, seconds = summary["pairs"], summary["seconds"]
-    low, high = summary["top1_interval"]
+    pairs, (low, high) = summary["pairs"], summary["top1_interval"]
+    found = ", ".join(f"{summary['recalls']['text_to_image'][k]:.0%}" for k in ("1", "5", "10"))
+    times = ", ".join(f"{name} {value:,.0f} s" for name, value in summary["seconds"].items())
     return f"""
 What happened
-  A CLIP was trained from nothing on {pairs["kept"]:,} drawn pictures and their captions ({pairs["rejected"]} of {pairs["read"]:,} rejected),
-  mostly at few tokens (CLIPA's two stages):
+  A CLIP was trained from nothing on {pairs["kept"]:,} drawn pictures and their captions
+  ({pairs["rejected"]:,} of {pairs["read"]:,} rejected), most of the time on few tokens, as CLIPA does:
 {stages}
-  It was never told the classes. Asked which of {summary["num_classes"]} names fits a picture on a background it never saw, it is right
-    {summary["top1"]:.1%} of the time (95% interval {low:.1%} to {high:.1%}; guessing {chance:.1%}); among its first five: {summary["top5"]:.1%}
-    {summary["shift_top1"]:.1%} when the pictures are turned, grey or cluttered
-  Of {summary["num_retrieval_pairs"]} captions of unseen combinations, it finds the picture first, among 5, among 10: {found}.
-  Time: {", ".join(f"{name} {value:,.0f} s" for name, value in seconds.items())}; disk {summary["disk_bytes"] / 1e6:,.0f} MB.
+  It was never told the classes. Asked which of {summary["num_classes"]} names fits a picture on a background of a kind
+  it never saw, it is right {summary["top1"]:.1%} of the time (95% interval {low:.1%} to {high:.1%}; guessing: \
+{1 / summary["num_classes"]:.1%}), and right
+  within its first five {summary["top5"]:.1%}; {summary["shift_top1"]:.1%} when pictures are turned, grey or cluttered.
+  Of {summary["num_retrieval_pairs"]:,} captions of combinations it never saw, it finds the picture
+  first, among 5, among 10: {found}.
+  Time: {times}. Disk: {summary["disk_bytes"] / 1e6:,.0f} MB.
 
 Look at
   {out}/run/eval/zeroshot.png     what it takes pictures for
   {out}/run/eval/retrieval.png    what it finds for a caption
-  {out}/run/eval/curves.png       the loss over samples and over compute
+  {out}/run/eval/curves.png       the loss over samples seen and over compute
   {out}/summary.json              every number above
 
-Your own pairs (webdataset tars of key.jpg + key.txt, as img2dataset writes them)
+Your own pairs (webdataset tars of key.jpg and key.txt, as img2dataset writes them)
   ./shortclip run -m prep.build --input 'pairs/*.tar' --out store/ --res 32 48
   ./shortclip run -m train.run demo --store store/ --out run/
   ./shortclip run -m eval.run run/ --zeroshot FOLDER_PER_CLASS/

@@ -75,6 +75,10 @@ def percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.01 or share == 0 else f"{share:.2%}"
 
 
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
 @contextmanager
 def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A white figure of width x height inches in our style, saved to `path` when the block ends well."""
@@ -91,7 +95,8 @@ def _heading(figure: Figure, title: str, subtitle: str) -> None:
     """A title line and a grey line under it, at the left; both lie within the top 0.6 inch."""
     width, height = figure.get_size_inches()
     figure.text(0.2 / width, 1 - 0.16 / height, title, size=13, weight="bold", va="top")
-    figure.text(0.2 / width, 1 - 0.42 / height, subtitle, size=9, color=GREY, va="top")
+    # Thirteen characters of this size to the inch.
+    figure.text(0.2 / width, 1 - 0.42 / height, _shorten(subtitle, int(13 * width)), color=GREY, va="top")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -174,7 +179,7 @@ def curves(metrics: Path, path: Path) -> None:
             axes.margins(x=0.01)
             axes.tick_params(length=0)
         grid[0, 0].set_ylabel("contrastive loss")
-        grid[0, 1].legend(loc="upper right")
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="upper right", bbox_to_anchor=(0.98, 0.99), ncols=3)
         grid[1, 0].set(ylabel="learning rate", xlabel="samples seen", ylim=(0, None))
         grid[1, 0].xaxis.set_major_formatter(lambda value, _: f"{value / thousands:g}{suffix if value else ''}")
         grid[1, 0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -194,10 +199,6 @@ def _picture(figure: Figure, box: tuple[float, float, float, float], pixels: Pix
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set(visible=frame is not None, color=frame or GREY, linewidth=3.5)
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
 def retrieval(rows: Sequence[RetrievalRow], subtitle: str, path: Path) -> None:

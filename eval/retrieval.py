@@ -203,4 +203,4 @@ def draw(result: RetrievalResult, path: Path) -> None:
         rows.append(figures.RetrievalRow(caption, own, tuple(found), example.rank, result.num_images))
     first, five = (f"{percent(result.text_to_image[k])} (guessing {percent(result.chance[k])})" for k in (1, 5))
     drawn = f"{len(rows)} of {result.num_captions:,} captions, drawn at random"
-    figures.retrieval(rows, f"{drawn}. Of all, {first} find their picture first, {five} among five", path)
+    figures.retrieval(rows, f"{drawn}; framed: the right one. Of all, {first} find it first, {five} among five", path)

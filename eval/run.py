@@ -152,11 +152,13 @@ def print_report(report: dict[str, Any], out: Path) -> None:
         if bad:
             named = "; ".join(f"{entry['path']} ({entry['problem']})" for entry in bad[:_NUM_NAMED])
             more = " ..." if len(bad) > _NUM_NAMED else ""
-            console.print(f"{len(bad):,} files of {result['folder']} are no readable images: {named}{more}")
+            console.print(
+                f"{len(bad):,} files of {result['folder']} are no readable images: {named}{more}", soft_wrap=True
+            )
         if result["num_prompts_cut"]:
             console.print(f"{result['num_prompts_cut']:,} prompts are longer than the text tokens and lost their end.")
-    console.print(f"Numbers: {out / 'eval.json'}")
-    console.print(f"Pictures: {', '.join(str(out / name) for name in report['figures'])}")
+    for name in ("eval.json", *report["figures"]):
+        console.print(str(out / name), soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -233,4 +233,4 @@ def draw(result: ZeroShotResult, path: Path) -> None:
     title = f"Zero-shot: {percent(result.top1)} of {result.num_images:,} images right"
     what = f"{Path(result.folder).name}, {result.num_classes:,} classes"
     spread = f"95% interval {interval_text(result.top1_interval)}, guessing {percent(result.chance_top1)}"
-    figures.zeroshot(tiles, title, f"{what}; {spread}; images drawn at random", path)
+    figures.zeroshot(tiles, title, f"{what}; {spread}; images drawn at random, evenly over classes", path)

@@ -1,8 +1,9 @@
-"""The one contract of all loaders: a `Loader` is an iterable of `Batch`, and its whole state is one integer, samples seen.
+"""The one contract of all loaders: a `Loader` is an iterable of `Batch`, and its whole state is one integer, samples
+seen.
 
-Given the same store, budget, batch size, seed and samples seen, every loader yields the same rows in the same order with
-the same tokens and the same crop boxes, on any number of ranks: rank r of w holds the r-th contiguous slice of each global
-batch. Iteration never ends; the trainer decides when to stop.
+Given the same store, budget, batch size, seed and samples seen, every loader yields the same rows in the same order
+with the same tokens and the same crop boxes, on any number of ranks: rank r of w holds the r-th contiguous slice of
+each global batch. Iteration never ends; the trainer decides when to stop.
 """
 
 from collections.abc import Iterator
@@ -29,9 +30,11 @@ class TokenBudget:
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Random-resized crops: area and aspect ratio (width / height) are drawn from these ranges, as torchvision defines it.
+    """Random-resized crops: area and aspect ratio (width / height) are drawn from these ranges, as torchvision
+    defines it.
 
-    Defaults: CLIPA crops 40-100% of the area in every recipe (paper 2305.07017); the aspect range is torchvision's own.
+    Defaults: CLIPA crops 40-100% of the area in every recipe (paper 2305.07017); the aspect range is torchvision's
+    own.
     """
 
     crop_area: tuple[float, float] = (0.4, 1.0)
@@ -42,7 +45,8 @@ class Augmentation:
 class Batch:
     """One rank's slice of a global batch.
 
-    images: uint8 [B, 3, R, R]. tokens: int64 [B, T], start of text first, zero padded. index: int64 [B], rows in the store.
+    images: uint8 [B, 3, R, R]. tokens: int64 [B, T], start of text first, zero padded. index: int64 [B], rows in the
+    store.
     """
 
     images: torch.Tensor

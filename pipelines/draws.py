@@ -1,6 +1,8 @@
-"""Counter-based randomness: every draw is a pure function of (seed, epoch, row, operation), so nothing has a state to save.
+"""Counter-based randomness: every draw is a pure function of (seed, epoch, row, operation), so nothing has a state to
+save.
 
-The generator is the finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words with full avalanche.
+The generator is the finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words with full
+avalanche.
 """
 
 import hashlib

@@ -15,8 +15,9 @@ NUM_ROUNDS = 6
 def permute(positions: NDArray[np.int64], num: int, key: int) -> NDArray[np.int64]:
     """A keyed bijection of range(num): positions int64 [B] to rows int64 [B].
 
-    A balanced Feistel network over the smallest even number of bits that holds `num`; a value that falls outside is walked
-    through the network again until it falls inside (cycle-walking; Black and Rogaway 2002), fewer than 4 times on average.
+    A balanced Feistel network over the smallest even number of bits that holds `num`; a value that falls outside is
+    walked through the network again until it falls inside (cycle-walking; Black and Rogaway 2002), fewer than 4 times
+    on average.
     """
     half = np.uint64(max(1, ((num - 1).bit_length() + 1) // 2))
     low = np.uint64((1 << int(half)) - 1)

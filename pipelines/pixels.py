@@ -1,4 +1,4 @@
-"""From a stored JPEG to a square of pixels: decode, cut a box, resize antialiased. The reference that others must match."""
+"""From a stored JPEG to a square of pixels: decode, cut a box, resize antialiased. Other loaders must match it."""
 
 import numpy as np
 import simplejpeg

@@ -21,7 +21,7 @@ class TextRows:
 
 @dataclass(frozen=True, slots=True)
 class ImageRows:
-    """encoded: B buffers of JPEG bytes (views into the mapped file); widths and heights int64 [B], of the stored copies."""
+    """encoded: B views of JPEG bytes in the mapped file. widths, heights: int64 [B], of the stored copies."""
 
     encoded: list[NDArray[np.uint8]]
     widths: NDArray[np.int64]
@@ -74,7 +74,7 @@ class StoreView:
             raise UserError(
                 f"{self.store.path}",
                 f"wanted images at {self.res} px, but the store holds {', '.join(map(str, manifest.resolutions))}",
-                f"Choose one of these in the recipe, or build with --res {' '.join(map(str, sorted({*manifest.resolutions, self.res})))}.",
+                "Choose one of these, or add it to --res of prep.build.",
             )
         self._shard_starts = np.cumsum([0, *(shard.num_samples for shard in manifest.shards)], dtype=np.int64)
 

@@ -1,8 +1,8 @@
 """Text-token reduction: every strategy ranks a caption's tokens; the best T are kept in reading order.
 
-A token's rank is one uint64 key, unique in its caption: (class of the strategy, position or draw). The T-th smallest key of
-each caption is the threshold, and what lies at or under it is kept: one vectorised selection for every strategy and length.
-Start and end of text rank first in all of them and so survive any T >= 2; padding ranks last.
+A token's rank is one uint64 key, unique in its caption: (class of the strategy, position or draw). The T-th smallest
+key of each caption is the threshold, and what lies at or under it is kept: one vectorised selection for every
+strategy and length. Start and end of text rank first in all of them and so survive any T >= 2; padding ranks last.
 """
 
 import numpy as np
@@ -24,12 +24,13 @@ def select(
 ) -> NDArray[np.int64]:
     """Reduce captions to `text_tokens` tokens: int64 [B, T], zero padded.
 
-    tokens: uint16 [B, L], start of text first, zero padded. priorities: uint8 [B, L], 0 at the ends, word class 1-4 (lower
-    is kept longer), 255 at padding. num_tokens: uint8 [B], ends included. keys: uint64 [B], drawn from (seed, epoch, row);
-    only `random` and `block` use them. Raises ValueError for an unknown mask or a length outside 2 ... L.
+    tokens: uint16 [B, L], start of text first, zero padded. priorities: uint8 [B, L], 0 at the ends, word class 1-4
+    (lower is kept longer), 255 at padding. num_tokens: uint8 [B], ends included. keys: uint64 [B], drawn from (seed,
+    epoch, row); only `random` and `block` use them. Raises ValueError for an unknown mask or a length outside 2 ...
+    L.
 
-    truncate: the first ones. random: a uniform subset. block: a window, uniform among all windows. syntax: by word class,
-    earlier words first. In all four a larger budget keeps a superset of a smaller one.
+    truncate: the first ones. random: a uniform subset. block: a window, uniform among all windows. syntax: by word
+    class, earlier words first. In all four a larger budget keeps a superset of a smaller one.
     """
     batch, length = tokens.shape
     if text_mask not in TEXT_MASKS or not 2 <= text_tokens <= length:
@@ -57,8 +58,8 @@ def select(
 def _outside_block(position: U64, last: U64, text_tokens: int, keys: U64) -> U64:
     """1 inside the window of text_tokens - 2 content tokens, 2 outside.
 
-    The start floor(u x (number of windows)) is uniform, and because it moves left by at most one when the window grows by
-    one, windows of growing size are nested for a fixed draw u.
+    The start floor(u x (number of windows)) is uniform, and because it moves left by at most one when the window
+    grows by one, windows of growing size are nested for a fixed draw u.
     """
     window = np.uint64(text_tokens - 2)
     content = last - np.uint64(1)

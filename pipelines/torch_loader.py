@@ -1,4 +1,4 @@
-"""The reference loader: numpy and simplejpeg over memory-mapped Arrow, in threads. Runs anywhere; judges the fast ones."""
+"""The reference loader: numpy and simplejpeg over mapped Arrow, in threads. Runs anywhere; judges the fast ones."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -44,9 +44,9 @@ def load_images(
 class TorchLoader:
     """Batches of a store; see `pipelines.contract` for what is promised.
 
-    batch_size: global, a multiple of `world`. samples_seen: the position to start at. threads: batches prepared ahead in so
-    many threads; 0 prepares each when it is asked for. shuffle_captions: the control in which every image has another
-    row's caption, the same one in every epoch.
+    batch_size: global, a multiple of `world`. samples_seen: the position to start at. threads: batches prepared ahead
+    in so many threads; 0 prepares each when it is asked for. shuffle_captions: the control in which every image has
+    another row's caption, the same one in every epoch.
     """
 
     store: Store

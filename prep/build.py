@@ -2,20 +2,15 @@
 
     python -m prep.build --input 'pairs/*.tar' --out store/ --res 112 160 224
 
-Every tar becomes one shard. Interrupted, the same command goes on with the shards that are missing, and ends with the same
-bytes as a build that was never interrupted, with any number of workers.
+Every tar becomes one shard. Interrupted, the same command goes on with the shards that are missing, and ends with the
+same bytes as a build that was never interrupted, with any number of workers.
 """
 
 import argparse
-import multiprocessing
 import os
 import shlex
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from time import perf_counter
 
@@ -25,109 +20,32 @@ from rich.table import Table
 
 from prep.errors import UserError, run_main
 from prep.images import ImageLimits
-from prep.plan import Options, Plan
-from prep.progress import Bar, bar
-from prep.shard import Report, build_shard, finished
+from prep.plan import Options, Plan, adopt
+from prep.progress import bar
+from prep.shard import build_shard, finished
 from prep.sources import list_tars
 from prep.store import Manifest, ShardRecord, fold, write_manifest
-from prep.tagger import Tagger, load_tagger
-from prep.tokenizer import Tokenizer, load_tokenizer
+from prep.tagger import load_tagger
+from prep.tokenizer import load_tokenizer
+from prep.workers import Report, run_tasks
 
 # CLIPA crops at least 40% of an image's area; the side of such a square crop is sqrt(0.4) of the whole.
 DEFAULT_MARGIN = 1 / 0.4**0.5
 DEFAULT_QUALITY = 95
-_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """What every worker needs once: the store's folder and the plan."""
+class _StartWorker:
+    """What a worker loads once, and then does with each shard."""
 
     store: Path
     plan: Plan
 
-
-@dataclass
-class _Worker:
-    """What a worker process keeps between shards."""
-
-    job: _Job
-    tokenizer: Tokenizer
-    tagger: Tagger
-    report: Report
-
-
-_worker: _Worker | None = None
-
-
-def _start_worker(job: _Job, num_pairs: "Synchronized[int]", num_bytes: "Synchronized[int]") -> None:
-    global _worker
-    torch.set_num_threads(1)
-
-    def report(pairs: int, size: int) -> None:
-        with num_pairs.get_lock():
-            num_pairs.value += pairs
-            num_bytes.value += size
-
-    _worker = _Worker(job, load_tokenizer(), load_tagger(job.plan.options.tagger["name"]), report)
-
-
-def _work(shard: int) -> ShardRecord:
-    assert _worker is not None
-    job = _worker.job
-    source = job.plan.inputs[shard]
-    return build_shard(job.store, shard, source, job.plan.options, _worker.tokenizer, _worker.tagger, _worker.report)
-
-
-def _build_here(job: _Job, shards: list[int], progress: Bar) -> Iterator[ShardRecord]:
-    """One worker: no second process, so that a debugger and a profiler see everything."""
-    tokenizer, tagger = load_tokenizer(), load_tagger(job.plan.options.tagger["name"])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for shard in shards:
-            source = job.plan.inputs[shard]
-            yield build_shard(
-                job.store, shard, source, job.plan.options, tokenizer, tagger, lambda _, size: progress.advance(size)
-            )
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _build_in_processes(job: _Job, shards: list[int], num_workers: int, progress: Bar) -> Iterator[ShardRecord]:
-    context = multiprocessing.get_context("spawn")
-    num_pairs, num_bytes = context.Value("q", 0), context.Value("q", 0)
-    pool = ProcessPoolExecutor(num_workers, context, _start_worker, (job, num_pairs, num_bytes))
-    start, seen = perf_counter(), 0
-    try:
-        waiting: dict[Future[ShardRecord], int] = {pool.submit(_work, shard): shard for shard in shards}
-        while waiting:
-            done, _ = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
-            progress.advance(num_bytes.value - seen)
-            seen = num_bytes.value
-            progress.describe(f"{num_pairs.value / (perf_counter() - start):,.0f} pairs/s")
-            for future in done:
-                shard = waiting.pop(future)
-                yield _result(future, job.plan.inputs[shard])
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _result(future: "Future[ShardRecord]", source: Path) -> ShardRecord:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            str(source),
-            "a worker process died while this tar, or another beside it, was being prepared (killed, or out of memory)",
-            "Finished shards are kept: run the same command again, with fewer --workers if memory is short.",
-        ) from error
-
-
-@contextmanager
-def _bytes_bar(inputs: list[Path]) -> Iterator[Bar]:
-    with bar(sum(path.stat().st_size for path in inputs), "preparing", "bytes") as progress:
-        yield progress
+    def __call__(self, report: Report) -> Callable[[int], ShardRecord]:
+        torch.set_num_threads(1)
+        options, inputs = self.plan.options, self.plan.inputs
+        tokenizer, tagger = load_tokenizer(), load_tagger(options.tagger["name"])
+        return lambda shard: build_shard(self.store, shard, inputs[shard], options, tokenizer, tagger, report)
 
 
 def build(plan: Plan, store: Path, num_workers: int) -> Manifest:
@@ -135,18 +53,13 @@ def build(plan: Plan, store: Path, num_workers: int) -> Manifest:
 
     Raises `UserError` when the folder belongs to another plan, a worker dies, or not one pair was kept.
     """
-    plan.adopt(store)
+    adopt(store, plan.to_json())
     _remove_half_written(store)
     done = {shard: record for shard in range(len(plan.inputs)) if (record := finished(store, shard))}
     missing = [shard for shard in range(len(plan.inputs)) if shard not in done]
-    job, num_workers = _Job(store, plan), min(num_workers, len(missing))
     if missing:
-        with _bytes_bar([plan.inputs[shard] for shard in missing]) as progress:
-            records = (
-                _build_here(job, missing, progress)
-                if num_workers == 1
-                else _build_in_processes(job, missing, num_workers, progress)
-            )
+        with bar(sum(plan.inputs[shard].stat().st_size for shard in missing), "preparing", "bytes") as progress:
+            records = run_tasks(_StartWorker(store, plan), missing, num_workers, progress, "pairs")
             done |= {record.shard: record for record in records}
     manifest = fold(plan.fingerprint, _settings(plan.options), [done[shard] for shard in sorted(done)])
     if manifest.num_samples == 0:

@@ -1,16 +1,16 @@
 """Captions: from a source's bytes to the clean text that is tokenised, tagged and stored.
 
-`clean` is CLIP's cleaning, to the character, without its lower-casing (the tagger needs the capitals; the tokenizer lowers):
-repair of broken encodings (ftfy), HTML entities twice over, runs of white space to one space. Control characters go
-as ftfy lets them go. Most captions are printable ASCII without entities, on which all of that comes to the white space alone: a
-shortcut of identical output.
+`clean` is CLIP's cleaning, to the character, without its lower-casing (the tagger needs the capitals; the tokenizer
+lowers): repair of broken encodings (ftfy), HTML entities twice over, runs of white space to one space. Control
+characters go as ftfy lets them go. Most captions are printable ASCII without entities, on which all of that comes to
+the white space alone: a shortcut of identical output.
 
 `decode` adds what a hostile or careless source needs: a typed reason for what is no caption, and bounded work. Only the
 first tokens of a caption are ever used, so a long one is not rejected but cut:
 
-- raw text at MAX_RAW_CHARACTERS, before the repair: normalising a long run of combining marks takes time quadratic in it;
-- clean text at MAX_CHARACTERS. The longest vocabulary entry of CLIP spells 25 characters, so with the spaces between them
-  75 tokens span at most 75 x 26 - 1 = 1,949: a caption that was cut fills the context, and its cut is not seen there.
+- raw text at MAX_RAW_CHARACTERS, before the repair: normalising a run of combining marks takes quadratic time;
+- clean text at MAX_CHARACTERS. The longest vocabulary entry of CLIP spells 24 characters, so with the spaces between
+  them 75 tokens span at most 75 x 25 - 1 = 1,874: what was cut here fills the context, and the cut is not seen there.
 
 Both cuts fall between words when there is a space to cut at.
 """
@@ -26,11 +26,11 @@ from prep.pairs import Reason
 MAX_BYTES = 1 << 20
 MAX_RAW_CHARACTERS = 8192
 MAX_CHARACTERS = 2048
-# How far back a cut looks for a space: 2,048 - 96 is still more than the 1,949 characters above.
-_LONGEST_WORD = 96
+# How far back a cut looks for a space: 2,048 - 128 is still more than the 1,874 characters above.
+_LONGEST_WORD = 128
 
-# ASCII that only the collapse of white space can change: no control characters but the four that count as white space to
-# ftfy and str.split alike, and an ampersand only before a space, where it starts no entity.
+# ASCII that only the collapse of white space can change: no control characters but the four that count as white space
+# to ftfy and str.split alike, and an ampersand only before a space, where it starts no entity.
 _PLAIN = re.compile(r"[\t\n\f\r\x20-\x25\x27-\x7e]*(?:& [\t\n\f\r\x20-\x25\x27-\x7e]*)*")
 # int() refuses more than 4,300 digits (sys.set_int_max_str_digits), and html.unescape passes that on.
 _ENDLESS_NUMBER = re.compile(r"&#[0-9]{4000,};?")
@@ -55,8 +55,8 @@ class CaptionError(Exception):
 def clean(raw: str) -> str:
     """CLIP's cleaning without the lower-casing: `clean(raw).lower()` is what open_clip's tokenizer encodes.
 
-    One difference: a character reference of thousands of digits, on which the reference raises ValueError, becomes U+FFFD
-    as every other number beyond Unicode does. Time grows with the square of a run of combining marks.
+    One difference: a character reference of thousands of digits, on which the reference raises ValueError, becomes
+    U+FFFD as every other number beyond Unicode does. Time grows with the square of a run of combining marks.
     """
     if not _PLAIN.fullmatch(raw):
         raw = _unescape(_unescape(ftfy.fix_text(raw)))
@@ -89,7 +89,7 @@ def decode(raw: bytes, max_bytes: int = MAX_BYTES) -> Caption:
     cleaned = clean(short)
     kept = _cut(cleaned, MAX_CHARACTERS)
     if not kept:
-        raise CaptionError(Reason.CAPTION_EMPTY, "nothing but white space" if text else "no text")
+        raise CaptionError(Reason.CAPTION_EMPTY, f"{len(raw):,} bytes, and nothing left after cleaning")
     return Caption(kept, cut=len(short) < len(text) or len(kept) < len(cleaned))
 
 

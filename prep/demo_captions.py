@@ -124,21 +124,22 @@ def _typeset(text: str, rng: Random) -> str:
     return text[0].upper() + text[1:] if rng.random() < 0.5 else text
 
 
-def caption(scene: Scene, rng: Random, *, always_named: bool = False) -> str:
-    """A caption of 5 to 40 words for a scene.
-
-    always_named: never one of the few that name no object (for retrieval, where it must tell pictures apart).
-    """
+def _drawn(scene: Scene, rng: Random, always_named: bool) -> str:
     text, begins_with_object = core(scene, rng)
     if not always_named and rng.random() < _VAGUE_SHARE:
         text, begins_with_object = _VAGUE[CLASSES[scene.objects[0].class_index].kind], True
     leads = _LEADS + _LEADS_TO_OBJECT if begins_with_object else _LEADS
     lead = _filled(rng.choice(leads), scene, rng) if rng.random() < _LEAD_SHARE else ""
     tail = _filled(rng.choice(_TAILS), scene, rng) if rng.random() < _TAIL_SHARE else ""
-    words = _typeset(f"{lead} {text} {tail}", rng)
-    while len(words.split()) < MIN_WORDS:
-        lead = _filled(rng.choice(leads), scene, rng)
-        words = _typeset(f"{lead} {text} {tail}", rng)
-    if len(words.split()) > MAX_WORDS:
-        words = _typeset(f"{lead} {text}", rng)
-    return words
+    return _typeset(f"{lead} {text} {tail}", rng)
+
+
+def caption(scene: Scene, rng: Random, *, always_named: bool = False) -> str:
+    """A caption of 5 to 40 words for a scene.
+
+    always_named: never one of the few that name no object (for retrieval, where it must tell pictures apart).
+    """
+    while True:
+        text = _drawn(scene, rng, always_named)
+        if MIN_WORDS <= len(text.split()) <= MAX_WORDS:
+            return text

@@ -14,7 +14,7 @@ from prep.errors import UserError
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary neighbour of `path` for writing; on success fsync it and rename it into place, else remove it."""
+    """Open a temporary neighbour of `path` for writing; fsync and rename it into place, or remove it on an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -156,22 +156,13 @@ def _decode_jpeg(data: bytes, limits: ImageLimits) -> Pixels:
     if num_scans > _MAX_JPEG_SCANS:
         raise ImageError(Reason.IMAGE_TOO_LARGE, f"{num_scans:,} scans; at most {_MAX_JPEG_SCANS} are decoded")
     try:
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         # Damage, or sampling factors that TurboJPEG has no name for: Pillow tells them apart.
         return _decode_with_pillow(data, "jpeg", limits)
     _check_size(width, height, limits)
-    if colorspace in ("CMYK", "YCCK"):
-        pixels = _rgb_of_inverted_cmyk(simplejpeg.decode_jpeg(data, "CMYK", strict=True))
-    else:
-        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)  # CMYK and YCCK, too, with Adobe's inversion undone
     return _upright(pixels, _orientation(lambda: _exif_of_jpeg(data)))
-
-
-def _rgb_of_inverted_cmyk(cmyk: Pixels) -> Pixels:
-    """As Adobe stores it in JPEG, 255 is no ink: each colour's light times the black's. [H, W, 4] -> [H, W, 3]."""
-    ink_free, key = cmyk[..., :3].astype(np.uint16), cmyk[..., 3:]
-    return ((ink_free * key + 127) // 255).astype(np.uint8)
 
 
 def _exif_of_jpeg(data: bytes) -> Image.Exif:

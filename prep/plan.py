@@ -1,8 +1,8 @@
-"""What a store is meant to become, written down before work begins, so that a build can only be resumed as it was meant.
+"""What a store is meant to become, written down before work begins: a build can only be resumed as it was meant.
 
-`plan.json` holds the inputs (names and sizes), every option that decides a byte, and the versions of the libraries that do.
-Its hash is the store's fingerprint. A second build into the same folder with another plan is refused, and the first
-differing field is named.
+`plan.json` holds the inputs (names and sizes), every option that decides a byte, and the versions of the libraries
+that do. Its hash is the store's fingerprint. A second build into the same folder with another plan is refused, and
+the first differing field is named.
 """
 
 import json
@@ -59,27 +59,26 @@ class Plan:
         """xxh3-64 of the canonical JSON, 16 hex digits."""
         return xxhash.xxh3_64(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
-    def adopt(self, store: Path) -> None:
-        """Write the plan into a new store, or check that the one that lies there is the same.
 
-        Raises `UserError` naming the first differing field, or when the folder holds something else.
-        """
-        path = store / "plan.json"
-        if path.exists():
-            difference = _first_difference(read_json(path), self.to_json(), "")
-            if difference:
-                place, was, now = difference
-                raise UserError(
-                    str(store),
-                    f"this store was begun with another plan: {place} was {was}, is now {now}",
-                    "Give the same options and inputs to go on, or choose another --out.",
-                )
-            return
-        if store.exists() and (not store.is_dir() or any(store.iterdir())):
+def adopt(folder: Path, plan: dict[str, Any]) -> None:
+    """Write `plan.json` into a new folder, or check that the one that lies there is the same.
+
+    Raises `UserError` naming the first differing field, or when the folder holds something else.
+    """
+    path = folder / "plan.json"
+    if path.exists():
+        difference = _first_difference(read_json(path), plan, "")
+        if difference:
+            place, was, now = difference
             raise UserError(
-                str(store), "wanted a new or empty folder, or a store; found something else", "Choose another --out."
+                str(folder),
+                f"this folder was begun with another plan: {place} was {was}, is now {now}",
+                "Give the same options and inputs to go on, or choose another --out.",
             )
-        write_json(path, self.to_json())
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(str(folder), "wanted a new or empty folder, found something else", "Choose another --out.")
+    else:
+        write_json(path, plan)
 
 
 def _first_difference(was: object, now: object, place: str) -> tuple[str, str, str] | None:

@@ -5,7 +5,7 @@ Pairs stream through: at most ROWS_PER_BATCH prepared samples are held at a time
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,9 +32,7 @@ from prep.store import (
 from prep.tagger import Tagger
 from prep.text_columns import annotate
 from prep.tokenizer import Tokenizer
-
-Report = Callable[[int, int], None]
-"""Called with (pairs read, bytes read) as they are done, for a progress bar."""
+from prep.workers import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class Sample:
 
 
 def stored_side(res: int, margin: float) -> int:
-    """Short side in pixels of the stored copy: a crop of 1 / margin^2 of its area still has at least res x res pixels."""
+    """Short side in pixels of the stored copy: a square crop of 1 / margin^2 of its area still has res x res pixels."""
     return math.ceil(res * margin)
 
 
@@ -92,14 +90,18 @@ class _Counts:
 def _samples(
     source: Path, options: Options, counts: _Counts, rejects: list[Reject], report: Report
 ) -> Iterator[Sample]:
+    unreported = source.stat().st_size
     for pair in read_tar(source):
         counts.num_read += 1
         result = prepare(pair, options) if isinstance(pair, Pair) else pair
-        report(1, len(pair.image) if isinstance(pair, Pair) else 0)
+        size = len(pair.image) if isinstance(pair, Pair) else 0
+        unreported -= size
+        report(1, size)
         if isinstance(result, Reject):
             rejects.append(result)
         else:
             yield result
+    report(0, max(0, unreported))  # headers, padding, captions: what makes the bar end at the end
 
 
 def _fixed_lists(rows: NDArray[np.generic]) -> pa.FixedSizeListArray:

@@ -9,8 +9,9 @@
       rejects/00000.parquet   REJECT_SCHEMA: one row per dropped pair
       records/00000.json  the shard's own account: counts, and the size and hash of each of its files
 
-Row i is the same pair in every folder. Arrow IPC *files*, uncompressed, memory-mapped; ROWS_PER_BATCH rows a record batch.
-`open_store` checks the manifest and every file's size; the hashes (xxh3-64) are there for whoever wants to check bytes.
+Row i is the same pair in every folder. Arrow IPC *files*, uncompressed, memory-mapped; ROWS_PER_BATCH rows a record
+batch. `open_store` checks the manifest and every file's size; the hashes (xxh3-64) are there for whoever wants to
+check bytes.
 """
 
 from dataclasses import asdict, dataclass
@@ -92,7 +93,9 @@ class ShardRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that a loader must know and a paper must cite. `fingerprint` is the plan's: same inputs, same options, same code."""
+    """All that a loader must know and a paper must cite. `fingerprint` is the plan's: same inputs, same options, same
+    code.
+    """
 
     format_version: int
     fingerprint: str
@@ -171,7 +174,7 @@ def parse_manifest(path: Path) -> Manifest:
         raise UserError(
             str(path.parent),
             "wanted a store, but there is no manifest.json in it",
-            "Point at a folder that `python -m prep.build` finished; an interrupted build goes on with the same command.",
+            "Point at a folder that prep.build finished; an interrupted build goes on with the same command.",
         )
     value = read_json(path)
     version = value.get("format_version")

@@ -1,16 +1,19 @@
 """Parts of speech: which words of a caption carry its meaning, in four classes as CLIPA ranks them.
 
-Nouns (1) are kept longest, then adjectives (2), verbs (3), and all else (4), by the Penn Treebank tags' first two letters:
-NN, JJ, VB. A tagger is anything with the shape of `Tagger`; `load_tagger` knows them by name. Which one it was, its version
-and a hash of its model belong into the manifest: spaCy and NLTK keep different words in 44% of longer captions.
+Nouns (1) are kept longest, then adjectives (2), verbs (3), and all else (4), by the Penn Treebank tags' first two
+letters: NN, JJ, VB. A tagger is anything with the shape of `Tagger`; `load_tagger` knows them by name. Which one it
+was, its version and a hash of its model belong into the manifest: spaCy and NLTK keep different words in 44% of longer
+captions.
 
-spaCy lives in this module only, and is imported when its tagger is loaded. Of its small English model the tagger runs alone,
-on text with its capitals. Matrix products go through BLIS, which gives a row the same bits wherever it stands in a batch: tags
-do not depend on which captions are tagged together. (numpy's product is twice as fast and does not promise that.)
+spaCy lives in this module only, and is imported when its tagger is loaded. Of its small English model the tagger runs
+alone, on text with its capitals. Matrix products go through BLIS, which gives a row the same bits wherever it stands
+in a batch: tags do not depend on which captions are tagged together. (numpy's product is twice as fast and does not
+promise that.)
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -66,11 +69,10 @@ class SpacyTagger:
         self._nlp: Language = spacy.load(
             self.MODEL, exclude=["parser", "ner", "lemmatizer", "senter", "attribute_ruler"]
         )
-        self._classes: dict[int, int] = {}
         self._identity = {
             "name": "spacy",
             "model": self.MODEL,
-            "version": f"{self._nlp.meta['version']} (spaCy {spacy.__version__})",
+            "version": f"{self._nlp.meta['version']} (spaCy {version('spacy')})",
             "fingerprint": _hash_model(self._nlp.path, self._nlp.pipe_names),
         }
 
@@ -80,15 +82,16 @@ class SpacyTagger:
 
     def tag(self, texts: Sequence[str]) -> list[Tagged]:
         """See `Tagger`."""
+        if not texts:
+            return []
         # Leaving the zone forgets the words met in it: without it a worker grows with every new word.
         with self._nlp.memory_zone():
             words = [doc.to_array(["TAG", "IDX"]) for doc in self._nlp.pipe(texts, batch_size=1024)]
-        ends = np.cumsum([len(w) for w in words])
-        flat = np.concatenate([*words, np.zeros((0, 2), np.uint64)])
+        flat, cuts = np.concatenate(words), np.cumsum([len(w) for w in words])[:-1]
         tags, which = np.unique(flat[:, 0], return_inverse=True)
         classes = np.array([penn_class(self._nlp.vocab.strings[tag]) for tag in tags], np.uint8)[which]
         starts = flat[:, 1].astype(np.int32)
-        return [Tagged(*pair) for pair in zip(np.split(starts, ends[:-1]), np.split(classes, ends[:-1]), strict=True)]
+        return [Tagged(*pair) for pair in zip(np.split(starts, cuts), np.split(classes, cuts), strict=True)]
 
 
 def _hash_model(folder: Path, pipes: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ class CutError(Exception):
 
 
 class _Reader(io.BufferedIOBase):
-    """A tar's bytes, uncompressed. Each read is whole, within the allowance and before `end`; or raises ReadError."""
+    """A tar's bytes, uncompressed. A read that is not whole or not allowed raises, and so does a seek beyond `end`."""
 
     def __init__(self, file: BinaryIO, end: int, beyond: str) -> None:
         self._file, self._end, self._beyond = file, end, beyond
@@ -49,11 +49,9 @@ class _Reader(io.BufferedIOBase):
         if size is None or not 0 <= size <= self.allowance:
             raise tarfile.ReadError(f"{size} bytes are asked for, where {self.allowance:,} are allowed")
         self.allowance -= size
-        if self.tell() + size > self._end:
-            raise tarfile.ReadError(self._beyond)
         data = self._file.read(size)
         if len(data) < size:
-            raise tarfile.ReadError("the data end early")
+            raise tarfile.ReadError("the file ends early")
         return data
 
     def check_end(self) -> None:
@@ -82,16 +80,15 @@ class OpenTar:
         self._offset = 0
 
     def members(self) -> Iterator[tarfile.TarInfo]:
-        """Every member but folders, in order; returns at a proper end. A name's bytes that are not UTF-8 are surrogates."""
+        """Every member but folders, in order; returns at a proper end. In names, bytes not UTF-8 are surrogates."""
         while member := self._next():
             if not member.isdir():
                 yield member
 
     def read(self, member: tarfile.TarInfo) -> bytes:
-        """The bytes of the latest of `members`."""
+        """The bytes of the latest of `members`; once."""
         with self._checked():
             self._reader.allowance = member.size
-            self._reader.seek(member.offset_data)
             return self._reader.read(member.size)
 
     def _next(self) -> tarfile.TarInfo | None:
@@ -132,6 +129,6 @@ def open_tar(path: Path) -> Iterator[OpenTar]:
                     end = _MAX_EXPANSION * size + (64 << 20)
                     yield OpenTar(_Reader(cast(BinaryIO, inflated), end, f"it grows more than {_MAX_EXPANSION}-fold"))
             else:
-                yield OpenTar(_Reader(file, size, "the file ends early"))
+                yield OpenTar(_Reader(file, size, "a member reaches beyond the end of the file"))
     except OSError as error:
         raise UserError(str(path), f"wanted a tar that can be read, but {error}", "Check it and run again.") from error

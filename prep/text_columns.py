@@ -1,8 +1,8 @@
 """The text columns of a store: for a batch of captions their token ids and a priority for each.
 
-A priority is a part-of-speech class: what the `syntax` mask ranks by. Words of the tagger and words of the tokenizer are
-not the same ("don't" is do + n't to one and don + 't to the other), so they are matched by place: each word of the tokenizer
-takes the class of the tagger's word that covers its first character, and gives it to all its pieces.
+A priority is a part-of-speech class: what the `syntax` mask ranks by. Words of the tagger and words of the tokenizer
+are not the same ("don't" is do + n't to one and don + 't to the other), so they are matched by place: each word of the
+tokenizer takes the class of the tagger's word that covers its first character, and gives it to all its pieces.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ class Annotated:
     """One row a caption.
 
     tokens: uint16 [N, 77], start of text, ids, end of text, then zeros. priorities: uint8 [N, 77], ENDS at the ends, a
-    class 1-4 at each id, PADDING behind. num_tokens: uint8 [N], ends included. truncated: bool [N], the caption has more
-    than 75 ids, and the first 75 are kept.
+    class 1-4 at each id, PADDING behind. num_tokens: uint8 [N], ends included. truncated: bool [N], the caption has
+    more than 75 ids, and the first 75 are kept.
     """
 
     tokens: NDArray[np.uint16]
@@ -96,7 +96,8 @@ def _encode(text: str, tokenizer: Tokenizer) -> _Encoded:
 def _covering_classes(rows: NDArray[np.int64], starts: NDArray[np.int64], tagged: list[Tagged]) -> NDArray[np.uint8]:
     """For each place (row, start) the class of the last word of that row that begins at or before it, else OTHER.
 
-    One binary search serves the batch: each row gets a stretch of one long line, with a word of class OTHER at its head.
+    One binary search serves the batch: each row gets a stretch of one long line, with a word of class OTHER at its
+    head.
     """
     stretch = np.int64(1 << 32)
     num_words = np.array([len(t.starts) for t in tagged], np.int64)

@@ -45,7 +45,7 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
     keys = row_keys(1, np.zeros_like(rows), rows, "crop")
     ours = random_boxes(keys, np.full(num, width, np.int64), np.full(num, height, np.int64), Augmentation())
 
-    def facts(boxes: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def facts(boxes: np.ndarray) -> np.ndarray:
         top, left, h, w = boxes.astype(np.float64).T
         return np.stack([h * w, w / h, top + h / 2, left + w / 2])
 

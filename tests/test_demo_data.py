@@ -66,9 +66,6 @@ def words_for(name: str) -> tuple[str, ...]:
     return tuple(word for word in (known.name, known.plural, known.synonym) if word)
 
 
-# The files
-
-
 def test_bytes_depend_on_the_seed_alone(made: Path, tmp_path: Path) -> None:
     demo.make_demo(SETTINGS, tmp_path / "two workers", num_workers=2)
     assert digests(tmp_path / "two workers") == digests(made)
@@ -174,9 +171,6 @@ def test_the_artists_are_named(made: Path, capsys: pytest.CaptureFixture[str]) -
         assert "CC BY-SA 4.0" in text
 
 
-# What is held out
-
-
 def test_training_never_shows_a_held_out_pair_and_retrieval_shows_nothing_else(made: Path) -> None:
     trained = [classes_of(record) for _, _, record in read_pairs(made / "train" / "00000.tar")]
     assert {len(names) for names in trained} == {1, 2, 3, 4}
@@ -218,9 +212,6 @@ def test_zero_shot_objects_are_prominent(class_index: int) -> None:
     assert placed.class_index == class_index
     assert 0.58 <= placed.side / min(scene.size) <= 1
     assert scene.background.family in demo_patterns.UNSEEN
-
-
-# The classes and their drawings
 
 
 def test_classes_are_a_hundred_different_drawings_named_by_the_emoji_package() -> None:

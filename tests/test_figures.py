@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from eval import figures
@@ -48,10 +49,15 @@ def assert_picture(path: Path, at_least: tuple[int, int]) -> None:
     assert not list(path.parent.glob("*.tmp"))
 
 
-def has_colour(path: Path, colour: str) -> bool:
+def columns_of(path: Path, colour: str) -> NDArray[np.int64]:
+    """The columns, in pixels, in which a colour stands."""
     wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     with Image.open(path) as image:
-        return bool((np.asarray(image.convert("RGB")) == wanted).all(axis=-1).any())
+        return np.flatnonzero((np.asarray(image.convert("RGB")) == wanted).all(axis=-1).any(axis=0))
+
+
+def has_colour(path: Path, colour: str) -> bool:
+    return len(columns_of(path, colour)) > 0
 
 
 def noise(seed: int) -> figures.Pixels:
@@ -126,6 +132,19 @@ def test_retrieved_images_have_a_frame_round_the_right_one_alone(tmp_path: Path)
     assert has_colour(tmp_path / "found.png", figures.RIGHT)
     figures.retrieval(rows_of(rank=77), "five captions", tmp_path / "missed.png")
     assert not has_colour(tmp_path / "missed.png", figures.RIGHT)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_frame_is_round_the_image_at_the_captions_rank(tmp_path: Path, rank: int) -> None:
+    gray, blue = np.full((40, 40, 3), 128, np.uint8), np.zeros((40, 40, 3), np.uint8)
+    blue[..., 2] = 255
+    retrieved = tuple(blue if place == rank else gray for place in range(5))
+    figures.retrieval([figures.RetrievalRow("", gray, retrieved, rank, 9)], "", tmp_path / "one.png")
+    frame, picture = (columns_of(tmp_path / "one.png", colour) for colour in (figures.RIGHT, "#0000ff"))
+    # The caption's note is in the frame's colour too, in the three inches at the left.
+    frame = frame[frame > 450]
+    assert 0 < picture.min() - frame.min() < 10
+    assert 0 < frame.max() - picture.max() < 10
 
 
 def test_fewer_images_than_columns(tmp_path: Path) -> None:

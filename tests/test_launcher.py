@@ -6,6 +6,7 @@ thing, offline, on wheels that it makes.
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,9 +27,20 @@ case "$1 $2" in
         [ -z "$PIP_TAKES" ] || exec sleep "$PIP_TAKES"
         [ -z "$PIP_SAYS" ] ;;
     "-m ruff" | "-m mypy" | "-m pytest") echo "ran $2 $3"; [ "$FAILS" != "$2" ] ;;
-    *) exec {sys.executable} "$@" ;;
+    *) exec '{sys.executable}' "$@" ;;
 esac
 """
+PLAYED_DF = """#!/bin/sh
+echo Filesystem 1024-blocks Used Available Capacity Mounted on
+echo /dev/disk 99999999 1 "${FREE:-99999998}" 1% /
+"""
+
+
+def write_program(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
 
 
 class Clone:
@@ -40,12 +52,12 @@ class Clone:
         shutil.copy(ROOT / "shortclip", self.root)
         for name in ("requirements.txt", "constraints.txt", "requirements-model.txt"):
             (self.root / name).write_text("# nothing\nsix==1.17.0\n")
-        played = folder / "python3"
-        played.write_text(PLAYED_PYTHON)
-        played.chmod(0o755)
+        python = write_program(folder / "bin" / "python3", PLAYED_PYTHON)
+        write_program(folder / "bin" / "df", PLAYED_DF)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SHORTCLIP_", "PYTHON"))}
-        places = {"SHORTCLIP_VENV": str(self.home), "SHORTCLIP_PYTHON": str(played), "CALLS": str(self.calls)}
-        self.environment = inherited | places
+        places = {"SHORTCLIP_VENV": self.home, "SHORTCLIP_PYTHON": python, "CALLS": self.calls}
+        path = f"{python.parent}:{os.environ['PATH']}"
+        self.environment = inherited | {k: str(v) for k, v in places.items()} | {"PATH": path}
 
     def start(self, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
         command, pipe = [str(self.root / "shortclip"), *arguments], subprocess.PIPE
@@ -183,11 +195,8 @@ def test_test_runs_all_four_and_pytest_has_the_last_word(clone: Clone) -> None:
         assert ran.stdout.endswith("ran pytest -k\n")
 
 
-def test_too_little_disk_is_said_before_anything_is_made(clone: Clone, tmp_path: Path) -> None:
-    df = tmp_path / "df"
-    df.write_text("#!/bin/sh\necho Filesystem 1024-blocks Used Available\necho /dev/x 99999999 1 3145728 1% /\n")
-    df.chmod(0o755)
-    full = clone.run("env", PATH=f"{tmp_path}:{os.environ['PATH']}")
+def test_too_little_disk_is_said_before_anything_is_made(clone: Clone) -> None:
+    full = clone.run("env", FREE=str(3 * 2**20))
     assert full.returncode == 1
     assert "11 GB" in full.stderr
     assert "there are 3 " in full.stderr
@@ -195,21 +204,12 @@ def test_too_little_disk_is_said_before_anything_is_made(clone: Clone, tmp_path:
 
 
 def test_no_fitting_python_is_said(clone: Clone, tmp_path: Path) -> None:
-    old = tmp_path / "old"
-    old.write_text("#!/bin/sh\necho 3.10\n")
-    old.chmod(0o755)
+    old = write_program(tmp_path / "old", "#!/bin/sh\necho 3.10\n")
     for python, found in ((str(old), f"{old} is 3.10"), (str(tmp_path / "nowhere"), "none of")):
         missing = clone.run("env", SHORTCLIP_PYTHON=python)
         assert missing.returncode == 1
         assert found in missing.stderr
         assert "SHORTCLIP_PYTHON=" in missing.stderr
-
-
-def test_env_says_where_and_how_to_activate(clone: Clone) -> None:
-    shown = clone.run("env")
-    (environment,) = clone.environments()
-    assert f". '{environment}/bin/activate'" in shown.stdout
-    assert shown.returncode == 0
 
 
 def test_mistakes_and_help_make_no_environment(clone: Clone) -> None:
@@ -243,5 +243,7 @@ def test_a_real_environment_from_real_wheels(clone: Clone, tmp_path: Path) -> No
     ran = clone.run("run", "-c", "import tinyclip, tinymodel; print(tinyclip.answer)")
     assert ran.stdout == "42\n", ran.stderr
     (environment,) = clone.environments()
-    activated = f". '{environment}/bin/activate' && python -c 'import tinymodel, sys; print(sys.prefix)'"
+    activate = re.search("^activate +(.+)$", clone.run("env").stdout, re.MULTILINE)
+    assert activate
+    activated = f"{activate[1]}; python -c 'import tinymodel, sys; print(sys.prefix)'"
     assert subprocess.check_output(["sh", "-c", activated], text=True) == f"{environment}\n"

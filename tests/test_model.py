@@ -101,7 +101,7 @@ def test_the_scale_is_clamped_to_100() -> None:
 
 @pytest.mark.parametrize("budget", [TokenBudget(16, 4), TokenBudget(48, 16)])
 def test_flops_agree_with_torchs_counter(budget: TokenBudget) -> None:
-    """Torch counts every product of matrices (its counter does not know the fused attention of CPUs: use the plain one)."""
+    """Torch counts products of matrices, but not in the fused attention of CPUs: it is given the plain one."""
     model = CLIP(CONFIG, budget).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         model(*inputs(budget, num=1))

@@ -42,7 +42,7 @@ def test_each_epoch_sees_every_row_once_in_another_order() -> None:
 
 
 def test_order_looks_shuffled() -> None:
-    """Neighbouring positions land as far apart as independent draws do: a third of N on average (sd 0.24 N / sqrt N)."""
+    """Neighbouring positions land as far apart as independent draws do: a third of N on average."""
     num = 20_000
     rows = permute(np.arange(num, dtype=np.int64), num, key=11)
     assert abs(np.abs(np.diff(rows)).mean() / num - 1 / 3) < 0.01

@@ -137,5 +137,5 @@ def load_model(run: Path, checkpoint: str = "latest", device: str = "cpu") -> Lo
 
 
 def budget_of(recipe: Recipe, samples_seen: int) -> TokenBudget:
-    """The budget that a checkpoint's weights are shaped for: its last step's, so a stage's end belongs to that stage."""
+    """The budget that a checkpoint's weights are shaped for: its last step's, so a stage's end is in that stage."""
     return recipe.stages[recipe.stage_of(max(0, samples_seen - 1))].budget

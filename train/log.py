@@ -10,9 +10,11 @@ from prep.files import written_aside
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One log step. loss is the mean since the line before; rates leave out the first steps after a start or a new stage.
+    """One log step. loss is the mean since the line before; rates leave out the first steps after a start or a new
+    stage.
 
-    data_wait: share of the time spent waiting for the loader. seconds: of training, since the run began. flops: so far.
+    data_wait: share of the time spent waiting for the loader. seconds: of training, since the run began. flops: so
+    far.
     """
 
     samples_seen: int

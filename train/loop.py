@@ -1,7 +1,8 @@
 """The training loop: stages one after another, everything counted in samples seen, resumable from any checkpoint.
 
-What a step does depends only on (recipe, store, samples seen): the loader is counter-based and the model has no dropout, so
-a run that was killed and resumed ends with the weights of one that was not (same machine, same number of threads).
+What a step does depends only on (recipe, store, samples seen): the loader is counter-based and the model has no
+dropout, so a run that was killed and resumed ends with the weights of one that was not (same machine, same number of
+threads).
 """
 
 from collections.abc import Callable

@@ -117,7 +117,7 @@ class CLIP(nn.Module):
         self.set_budget(budget)
 
     def set_budget(self, budget: TokenBudget) -> None:
-        """Fit the towers to another budget in place. Parameters may become new objects: make the optimizer afterwards."""
+        """Fit the towers to another budget in place. Parameters become new objects: make the optimizer afterwards."""
         vision = self.config.vision
         self.vision.set_input_size(img_size=(budget.res, budget.res))
         with torch.no_grad():

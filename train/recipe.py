@@ -1,6 +1,8 @@
-"""The recipe: everything that decides a run's numbers, as frozen dataclasses. Lengths are samples seen; batch sizes are global.
+"""The recipe: everything that decides a run's numbers, as frozen dataclasses. Lengths are samples seen; batch sizes
+are global.
 
-Machine facts (paths, devices, threads) are flags of `train.run` and never stand here. `train.config` reads and writes it.
+Machine facts (paths, devices, threads) are flags of `train.run` and never stand here. `train.config` reads and writes
+it.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +43,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    """AdamW. Defaults are CLIPA's: betas (0.9, 0.95), weight decay 0.2 on matrices only, eps 1e-6 (its PyTorch code)."""
+    """AdamW. Defaults are CLIPA's: betas (0.9, 0.95), weight decay 0.2 on matrices only, eps 1e-6 (PyTorch code)."""
 
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-6

@@ -2,8 +2,8 @@
 
     python -m train.run RECIPE --store store/ --out run/ [stages.0.budget.res=84 ...]
 
-RECIPE is a TOML file or the name of a shipped one. The same command goes on after a crash, a kill or a power cut, and ends
-with the weights of a run that was never interrupted.
+RECIPE is a TOML file or the name of a shipped one. The same command goes on after a crash, a kill or a power cut, and
+ends with the weights of a run that was never interrupted.
 """
 
 import argparse
@@ -26,7 +26,6 @@ from train import checkpoint
 from train.checkpoint import State
 from train.config import load_recipe, shipped_recipes, to_toml
 from train.loop import Trainer
-from train.model import VOCABULARY_SIZE
 from train.recipe import Recipe
 
 TOKENIZER = "clip-bpe-49408"
@@ -38,7 +37,7 @@ def check_fit(recipe: Recipe, store: Store) -> None:
     if manifest.tokenizer["name"] != TOKENIZER:
         raise UserError(
             str(store.path),
-            f"wanted token ids of {TOKENIZER} ({VOCABULARY_SIZE:,} entries), found those of {manifest.tokenizer['name']}",
+            f"wanted token ids of {TOKENIZER}, found those of {manifest.tokenizer['name']}",
             "Build the store with this project's tokenizer.",
         )
     for number, stage in enumerate(recipe.stages):
@@ -48,7 +47,7 @@ def check_fit(recipe: Recipe, store: Store) -> None:
             raise UserError(
                 f"{place}.budget.res",
                 f"wanted {stage.budget.res} px, but {store.path} was built at {built} px",
-                f"Build with --res {' '.join(map(str, sorted({*manifest.resolutions, stage.budget.res})))}, or train at one of these.",
+                "Train at one of these, or add it to --res of prep.build.",
             )
         if stage.budget.text_tokens > CONTEXT_LENGTH:
             raise UserError(
