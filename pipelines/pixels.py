@@ -19,7 +19,8 @@ def cut(pixels: NDArray[np.uint8], box: NDArray[np.int64], res: int) -> torch.Te
     Bicubic is what CLIPA's PyTorch recipes use (torchvision's RandomResizedCrop with interpolation="bicubic").
     """
     top, left, height, width = box.tolist()
-    part = torch.from_numpy(pixels[top : top + height, left : left + width]).permute(2, 0, 1)[None]
+    # The batch axis comes before the permutation: torch then sees channels last, its fast path, not a strided plane.
+    part = torch.from_numpy(pixels[top : top + height, left : left + width])[None].permute(0, 3, 1, 2)
     return interpolate(part, (res, res), mode="bicubic", antialias=True)[0]
 
 

@@ -91,7 +91,7 @@ def _samples(
     source: Path, options: Options, counts: _Counts, rejects: list[Reject], report: Report
 ) -> Iterator[Sample]:
     unreported = source.stat().st_size
-    for pair in read_tar(source):
+    for pair in read_tar(source, options.limits.max_bytes):
         counts.num_read += 1
         result = prepare(pair, options) if isinstance(pair, Pair) else pair
         size = len(pair.image) if isinstance(pair, Pair) else 0

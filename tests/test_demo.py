@@ -1,4 +1,4 @@
-"""The whole road in small, through the program that a stranger runs: real tars, both stages, a kill, a resume, pictures."""
+"""The whole road in small, as a stranger runs it: real tars, both stages, a kill, a resume, pictures."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_the_pictures_are_pictures(finished: tuple[Path, str]) -> None:
 
 
 def test_the_screen_says_what_happened_and_what_it_names_exists(finished: tuple[Path, str]) -> None:
-    out, screen = finished
+    _, screen = finished
     for part in ("What happened", "Look at", "Your own pairs", "--compare"):
         assert part in screen
     named = [word for line in screen.split("Look at")[1].split("Your own")[0].splitlines() for word in line.split()[:1]]
@@ -74,7 +74,9 @@ def test_the_screen_says_what_happened_and_what_it_names_exists(finished: tuple[
 
 def test_run_again_it_does_nothing_again(finished: tuple[Path, str]) -> None:
     out, _ = finished
-    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name.endswith((".tar", ".arrow", ".png"))}
+    stamps = {
+        path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name.endswith((".tar", ".arrow", ".png"))
+    }
     again = demo(out)
     assert again.returncode == 0
     assert again.stdout.count("done before") == 5
