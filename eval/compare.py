@@ -6,12 +6,10 @@ the statistics of each side; and the untrained model. All see the same store, an
 """
 
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 import torch
@@ -19,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import retrieval, zeroshot
+from eval.programs import run_program
 from eval.run import evaluate_run
 from prep.errors import UserError
 from prep.files import write_json, written_aside
@@ -87,8 +86,7 @@ def _train(out: Path, run: Path, recipe: Recipe) -> None:
     path = run.with_suffix(".toml")
     with written_aside(path) as file:
         file.write(to_toml(recipe).encode())
-    command = [sys.executable, "-m", "train.run", str(path), "--store", str(out / "store"), "--out", str(run)]
-    if subprocess.run(command, check=False).returncode:
+    if not run_program("train.run", [str(path), "--store", str(out / "store"), "--out", str(run)]):
         raise UserError(str(run), "training stopped with the message above", "Mend it and run the comparison again.")
 
 
@@ -96,20 +94,27 @@ def _evaluate(out: Path, run: Path) -> dict[str, Any]:
     return evaluate_run(run, [out / "data" / "zeroshot", out / "data" / "zeroshot_shift"], out / "retrieval-store")
 
 
-def _outcome(out: Path, kind: str, recipe: Recipe) -> Outcome:
-    run = out / "compare" / f"seed{recipe.seed}" / kind
+def _outcome(out: Path, kind: str, run: Path, recipe: Recipe) -> Outcome:
     done = checkpoint.found(run)
     if not done or int(done[-1].name) < recipe.num_samples:
         _train(out, run, recipe)
     return Outcome.of(kind, recipe.seed, checkpoint.read_state(checkpoint.found(run)[-1]), _evaluate(out, run))
 
 
-def _full_length_outcome(out: Path, recipe: Recipe, two_stage: Outcome) -> Outcome:
-    """The length is decided once, from the two-stage run's clock, and kept in the run's own recipe file."""
-    log = read_log(out / "compare" / f"seed{recipe.seed}" / "two_stage")
-    rates = [line.samples_per_second for line in log if line.stage == len(recipe.stages) - 1]
-    rate = sorted(rates)[len(rates) // 2]
-    return _outcome(out, "full_length", full_length(recipe, two_stage.seconds, rate))
+def _timed_pair(out: Path, recipe: Recipe, two_stage_run: Path) -> list[Outcome]:
+    """The two-stage model, and full length for the seconds that the former took at the speed of its own last stage."""
+    two_stage = _outcome(out, "two_stage", two_stage_run, recipe)
+    last = len(recipe.stages) - 1
+    rates = [line.samples_per_second for line in read_log(two_stage_run) if line.stage == last]
+    timed = [rate for rate in rates if rate is not None]
+    if not timed:
+        raise UserError(str(two_stage_run), "its last stage is too short to be timed", "Give it more samples.")
+    plain = full_length(recipe, two_stage.seconds, median(timed))
+    return [two_stage, _outcome(out, "full_length", _folder(out, recipe.seed) / "full_length", plain)]
+
+
+def _folder(out: Path, seed: int) -> Path:
+    return out / "compare" / f"seed{seed}"
 
 
 def _untrained(out: Path, recipe: Recipe) -> Outcome:
@@ -141,7 +146,8 @@ def table(outcomes: list[Outcome]) -> Table:
     """The comparison, a row a kind: means over seeds with 95% intervals."""
     seeds = sorted({outcome.seed for outcome in outcomes})
     shown = Table(
-        title=f"Means over seeds {', '.join(map(str, seeds))} ± 95% intervals (Student's t)", title_justify="left"
+        title=f"Means over training seeds {', '.join(map(str, seeds))} ± 95% intervals (Student's t); one data set",
+        title_justify="left",
     )
     for name in ("model", "top-1", "top-5", "top-1, shifted", "recall@1", "samples", "seconds", "TFLOPs"):
         shown.add_column(name, justify="left" if name == "model" else "right")
@@ -163,12 +169,15 @@ def compare(out: Path, recipe: Recipe, seeds: Sequence[int], console: Console) -
     outcomes: list[Outcome] = []
     for seed in seeds:
         seeded = replace(recipe, seed=seed)
-        console.print(f"\nSeed {seed}", style="bold")
-        two_stage = _outcome(out, "two_stage", seeded)
+        console.print(f"\nSeed {seed}: two stages, then full length for the same time", style="bold")
+        # The demo's own run is the two-stage run of its seed.
+        outcomes += _timed_pair(out, seeded, out / "run" if seeded == recipe else _folder(out, seed) / "two_stage")
+    for seed in seeds:
+        seeded = replace(recipe, seed=seed)
+        console.print(f"\nSeed {seed}: the controls", style="bold")
+        shuffled = replace(seeded, shuffle_captions=True)
         outcomes += [
-            two_stage,
-            _full_length_outcome(out, seeded, two_stage),
-            _outcome(out, "shuffled", replace(seeded, shuffle_captions=True)),
+            _outcome(out, "shuffled", _folder(out, seed) / "shuffled", shuffled),
             _untrained(out, seeded),
         ]
     gains = [

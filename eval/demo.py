@@ -7,12 +7,11 @@ again; `--fresh` begins anew. `--compare` trains the controls too (eval.compare)
 """
 
 import argparse
+import json
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from eval.compare import compare
+from eval.programs import run_program
 from prep.errors import UserError, run_main
 from prep.files import read_json, write_json
 from prep.store import parse_manifest
@@ -28,6 +28,8 @@ from train.config import load_recipe
 from train.recipe import Recipe
 
 DEFAULT_PAIRS = 20_000
+# The recipe was tuned on the data of seed 0, so what is reported is measured on another.
+DEFAULT_SEED = 1
 MARK = "demo.json"
 """What makes a folder a demo's: settings, and seconds of each finished step. Only such a folder is ever deleted."""
 
@@ -73,9 +75,9 @@ def steps(out: Path, num_pairs: int, seed: int, recipe: Recipe, overrides: list[
 
 def _perform(step: Step, console: Console) -> float:
     """Run a step to its end; returns seconds. A failing one has spoken already: the demo only says where it stopped."""
-    console.print(f"$ python -m {shlex.join(step.command)}", style="dim", soft_wrap=True, highlight=False)
+    console.print(f"$ python -m {shlex.join(step.command)}", style="dim", soft_wrap=True, highlight=False, markup=False)
     start = perf_counter()
-    if subprocess.run([sys.executable, "-m", *step.command], check=False).returncode:
+    if not run_program(step.command[0], step.command[1:]):
         raise UserError(
             f"the step {step.name}",
             "its program stopped with the message above",
@@ -95,10 +97,10 @@ def _open_folder(out: Path, settings: dict[str, Any], fresh: bool) -> dict[str, 
         write_json(mark, {"settings": settings, "seconds": {}})
     was = read_json(mark)
     if was["settings"] != settings:
-        changed = next(key for key in settings if was["settings"].get(key) != settings[key])
+        changed = next(key for key in {**settings, **was["settings"]} if was["settings"].get(key) != settings.get(key))
         raise UserError(
             str(out),
-            f"a demo with {changed} = {was['settings'].get(changed)} lies here; asked for {settings[changed]}",
+            f"a demo with another {changed} lies here: {was['settings'].get(changed)}, now {settings.get(changed)}",
             "Add --fresh to replace it, or choose another --out.",
         )
     seconds: dict[str, float] = was["seconds"]
@@ -183,7 +185,8 @@ Your own pairs (webdataset tars of key.jpg and key.txt, as img2dataset writes th
   ./shortclip run -m train.run demo --store store/ --out run/
   ./shortclip run -m eval.run run/ --zeroshot FOLDER_PER_CLASS/
 
-Next: ./shortclip demo --compare   trains the full-length model for the same time, and controls
+Next
+  ./shortclip demo --compare   trains the full-length model for the same time, and controls
 """
 
 
@@ -195,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     add("overrides", nargs="*", metavar="key=value", help="changes to the recipe `demo`, as in train.run")
     add("--out", type=Path, default=Path("demo"), help="folder for everything (default demo/)")
     add("--pairs", type=int, default=DEFAULT_PAIRS, help="pairs to draw (default %(default)s)")
-    add("--seed", type=int, default=0, help="seed of the drawings (default 0)")
+    add("--seed", type=int, default=DEFAULT_SEED, help="seed of the drawings (default %(default)s)")
     add("--fresh", action="store_true", help="delete an earlier demo in --out first")
     add("--compare", action="store_true", help="then train full length for the same time, and controls (about an hour)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of --compare (default 0 1 2)")
@@ -206,13 +209,13 @@ def main(argv: list[str] | None = None) -> None:
     """Run the program; see the module's docstring."""
     args = _parser().parse_intermixed_args(argv)
     recipe = load_recipe("demo", args.overrides)
-    settings = {"pairs": args.pairs, "seed": args.seed, "overrides": args.overrides}
+    settings = {"pairs": args.pairs, "seed": args.seed, "recipe": json.loads(json.dumps(asdict(recipe)))}
     console = Console()
     all_steps = list(steps(args.out, args.pairs, args.seed, recipe, args.overrides))
     seconds = run_steps(args.out, all_steps, settings, args.fresh, console)
-    console.print(_screen(args.out, summarise(args.out, recipe, seconds), recipe), markup=False, highlight=False)
+    print(_screen(args.out, summarise(args.out, recipe, seconds), recipe), flush=True)
     if args.compare:
-        compare(args.out, recipe, args.seeds, console)
+        compare(args.out, recipe, list(dict.fromkeys(args.seeds)), console)
 
 
 if __name__ == "__main__":

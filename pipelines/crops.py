@@ -32,9 +32,9 @@ def random_boxes(
     central_w, central_h = _largest_within(widths, heights, augmentation.crop_aspect)
     width = np.where(any_fit, tried_w[row, first], central_w)
     height = np.where(any_fit, tried_h[row, first], central_h)
-    place = np.where(any_fit[:, None], draws[:, -2:], 0.5)
-    top = np.floor(place[:, 0] * (heights - height + 1)).astype(np.int64)
-    left = np.floor(place[:, 1] * (widths - width + 1)).astype(np.int64)
+    free_h, free_w = heights - height, widths - width
+    top = np.where(any_fit, np.floor(draws[:, -2] * (free_h + 1)).astype(np.int64), free_h // 2)
+    left = np.where(any_fit, np.floor(draws[:, -1] * (free_w + 1)).astype(np.int64), free_w // 2)
     return np.stack([top, left, height, width], axis=1)
 
 

@@ -39,8 +39,9 @@ def run_main(main: Callable[[], None]) -> None:
         _stop("\nstopped by Ctrl-C. The same command goes on where it left off.", 130)
     except BrokenPipeError:
         # The reader of our output (`| head`) left; stdout is pointed away so that the interpreter's own flush is quiet.
+        # 128 + SIGPIPE, as a shell says it: the work was cut short, and whoever started us must not take it for done.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(141)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

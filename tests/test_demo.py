@@ -89,7 +89,7 @@ def test_other_settings_are_named_and_a_strangers_folder_is_left_alone(
     out, _ = finished
     other = demo(out, "--seed", "9")
     assert other.returncode == 2
-    assert "a demo with seed = 0 lies here; asked for 9" in other.stderr
+    assert "a demo with another seed lies here: 1, now 9" in other.stderr
     (tmp_path / "thesis.tex").write_text("x")
     mine = demo(tmp_path, "--fresh")
     assert mine.returncode == 2

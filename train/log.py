@@ -10,11 +10,11 @@ from prep.files import written_aside
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One log step. loss is the mean since the line before; rates leave out the first steps after a start or a new
-    stage.
+    """One log step.
 
-    data_wait: share of the time spent waiting for the loader. seconds: of training, since the run began. flops: so
-    far.
+    loss is the mean since the line before. samples_per_second and data_wait (share of the time spent waiting for the
+    loader) leave out the first steps after a start or a new stage, and are None where there were only such. seconds: of
+    training, since the run began. flops: so far.
     """
 
     samples_seen: int
@@ -23,15 +23,17 @@ class Line:
     loss: float
     lr: float
     logit_scale: float
-    samples_per_second: float
-    data_wait: float
+    samples_per_second: float | None
+    data_wait: float | None
     seconds: float
     flops: float
 
     def __str__(self) -> str:
+        rate = "" if self.samples_per_second is None else f"{self.samples_per_second:7,.0f}/s"
+        wait = "" if self.data_wait is None else f"wait {self.data_wait:4.1%}"
         return (
             f"{self.stage_name:>8} {self.samples_seen:>11,} samples  loss {self.loss:6.4f}  lr {self.lr:.2e}  "
-            f"scale {self.logit_scale:5.1f}  {self.samples_per_second:7,.0f}/s  wait {self.data_wait:4.1%}  "
+            f"scale {self.logit_scale:5.1f}  {rate:>9}  {wait:>10}  "
             f"{self.seconds:6,.0f} s"
         )
 

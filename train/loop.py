@@ -135,7 +135,6 @@ class Trainer:
 
 
 def _line(number: int, stage: Stage, window: _Window, lr: float, model: CLIP, state: State) -> Line:
-    timed = window.seconds or float("nan")
     return Line(
         samples_seen=state.samples_seen,
         stage=number,
@@ -143,8 +142,8 @@ def _line(number: int, stage: Stage, window: _Window, lr: float, model: CLIP, st
         loss=window.loss.item() / window.num_losses,
         lr=lr,
         logit_scale=model.logit_scale.exp().item(),
-        samples_per_second=window.num_timed * stage.batch_size / timed,
-        data_wait=window.wait / timed,
+        samples_per_second=window.num_timed * stage.batch_size / window.seconds if window.num_timed else None,
+        data_wait=window.wait / window.seconds if window.num_timed else None,
         seconds=state.seconds,
         flops=state.flops,
     )
