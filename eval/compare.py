@@ -29,6 +29,8 @@ from train.recipe import Recipe
 
 # 97.5% quantiles of Student's t with 1, 2, ... degrees of freedom, for 95% intervals over few seeds.
 _STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+# Beyond this share the clocks of a pair are called unequal.
+MAX_CLOCK_DIFFERENCE = 0.1
 NAMES = {
     "two_stage": "two stages",
     "full_length": "full length, same time",
@@ -101,7 +103,7 @@ def _outcome(out: Path, kind: str, run: Path, recipe: Recipe) -> Outcome:
     return Outcome.of(kind, recipe.seed, checkpoint.read_state(checkpoint.found(run)[-1]), _evaluate(out, run))
 
 
-def _timed_pair(out: Path, recipe: Recipe, two_stage_run: Path) -> list[Outcome]:
+def _timed_pair(out: Path, recipe: Recipe, two_stage_run: Path, console: Console) -> list[Outcome]:
     """The two-stage model, and full length for the seconds that the former took at the speed of its own last stage."""
     two_stage = _outcome(out, "two_stage", two_stage_run, recipe)
     last = len(recipe.stages) - 1
@@ -110,7 +112,14 @@ def _timed_pair(out: Path, recipe: Recipe, two_stage_run: Path) -> list[Outcome]
     if not timed:
         raise UserError(str(two_stage_run), "its last stage is too short to be timed", "Give it more samples.")
     plain = full_length(recipe, two_stage.seconds, median(timed))
-    return [two_stage, _outcome(out, "full_length", _folder(out, recipe.seed) / "full_length", plain)]
+    full = _outcome(out, "full_length", _folder(out, recipe.seed) / "full_length", plain)
+    if abs(full.seconds / two_stage.seconds - 1) > MAX_CLOCK_DIFFERENCE:
+        console.print(
+            f"The two took {two_stage.seconds:,.0f} and {full.seconds:,.0f} s: the machine was not equally busy. The "
+            "samples were planned for equal time; delete both runs and try again for a fairer clock.",
+            style="yellow",
+        )
+    return [two_stage, full]
 
 
 def _folder(out: Path, seed: int) -> Path:
@@ -171,7 +180,9 @@ def compare(out: Path, recipe: Recipe, seeds: Sequence[int], console: Console) -
         seeded = replace(recipe, seed=seed)
         console.print(f"\nSeed {seed}: two stages, then full length for the same time", style="bold")
         # The demo's own run is the two-stage run of its seed.
-        outcomes += _timed_pair(out, seeded, out / "run" if seeded == recipe else _folder(out, seed) / "two_stage")
+        outcomes += _timed_pair(
+            out, seeded, out / "run" if seeded == recipe else _folder(out, seed) / "two_stage", console
+        )
     for seed in seeds:
         seeded = replace(recipe, seed=seed)
         console.print(f"\nSeed {seed}: the controls", style="bold")
@@ -190,4 +201,4 @@ def compare(out: Path, recipe: Recipe, seeds: Sequence[int], console: Console) -
     console.print(f"Two stages minus full length, top-1, seed by seed: {middle * 100:+.1f}{spread} points")
     rows = [{field: getattr(o, field) for field in Outcome.__dataclass_fields__} for o in outcomes]
     write_json(out / "compare.json", {"outcomes": rows, "gain_top1": middle, "gain_top1_half_width": half})
-    console.print(f"Numbers: {out}/compare.json", highlight=False)
+    console.print(f"Numbers: {out}/compare.json", highlight=False, markup=False)

@@ -12,6 +12,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from glob import escape
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,7 +22,7 @@ from rich.console import Console
 from eval.compare import compare
 from eval.programs import run_program
 from prep.errors import UserError, run_main
-from prep.files import read_json, write_json
+from prep.files import is_empty, read_json, write_json
 from prep.store import parse_manifest
 from train import checkpoint
 from train.config import load_recipe
@@ -52,12 +53,12 @@ def steps(out: Path, num_pairs: int, seed: int, recipe: Recipe, overrides: list[
     yield Step(
         "prep",
         f"decode every image once; store it at {' and '.join(res)} px with token ids and word classes beside it",
-        ("prep.build", "--input", str(data / "train" / "*.tar"), "--out", str(store), "--res", *res),
+        ("prep.build", "--input", f"{escape(str(data))}/train/*.tar", "--out", str(store), "--res", *res),
     )
     yield Step(
         "prep_retrieval",
         "the same for the held-out pairs",
-        ("prep.build", "--input", str(data / "retrieval" / "*.tar"), "--out", str(held_out), "--res", *res),
+        ("prep.build", "--input", f"{escape(str(data))}/retrieval/*.tar", "--out", str(held_out), "--res", *res),
     )
     lengths = ", then ".join(
         f"{s.num_samples:,} samples at {s.budget.res} px and {s.budget.text_tokens} text tokens" for s in recipe.stages
@@ -73,28 +74,28 @@ def steps(out: Path, num_pairs: int, seed: int, recipe: Recipe, overrides: list[
     )
 
 
-def _perform(step: Step, console: Console) -> float:
-    """Run a step to its end; returns seconds. A failing one has spoken already: the demo only says where it stopped."""
+def _perform(step: Step, console: Console) -> None:
+    """Run a step to its end. A failing one has spoken already: the demo only says where it stopped."""
     console.print(f"$ python -m {shlex.join(step.command)}", style="dim", soft_wrap=True, highlight=False, markup=False)
-    start = perf_counter()
     if not run_program(step.command[0], step.command[1:]):
         raise UserError(
             f"the step {step.name}",
             "its program stopped with the message above",
             "Mend what it says and start the demo again: it goes on from here.",
         )
-    return perf_counter() - start
 
 
-def _open_folder(out: Path, settings: dict[str, Any], fresh: bool) -> dict[str, float]:
-    """Seconds of the steps done in this folder under the same settings. Raises `UserError` for another's folder."""
+def _open_folder(out: Path, settings: dict[str, Any], fresh: bool) -> dict[str, Any]:
+    """What the mark of this folder says, written if it is new. Raises `UserError` for a folder that is another's."""
     mark = out / MARK
-    if out.exists() and not mark.exists() and any(out.iterdir()):
+    if out.exists() and not mark.exists() and not is_empty(out):
         raise UserError(str(out), "this folder is not a demo's, and it is not empty", "Choose another --out.")
     if fresh and out.exists():
-        shutil.rmtree(out)
+        # The mark goes last: a deletion that is interrupted can be taken up again.
+        for path in [*(path for path in out.iterdir() if path != mark), mark]:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     if not mark.exists():
-        write_json(mark, {"settings": settings, "seconds": {}})
+        write_json(mark, {"settings": settings, "seconds": {}, "interrupted": {}})
     was = read_json(mark)
     if was["settings"] != settings:
         changed = next(key for key in {**settings, **was["settings"]} if was["settings"].get(key) != settings.get(key))
@@ -103,23 +104,31 @@ def _open_folder(out: Path, settings: dict[str, Any], fresh: bool) -> dict[str, 
             f"a demo with another {changed} lies here: {was['settings'].get(changed)}, now {settings.get(changed)}",
             "Add --fresh to replace it, or choose another --out.",
         )
-    seconds: dict[str, float] = was["seconds"]
-    return seconds
+    return was
 
 
 def run_steps(
     out: Path, all_steps: list[Step], settings: dict[str, Any], fresh: bool, console: Console
 ) -> dict[str, float]:
-    """Run what is not done; returns the seconds that each step took when it ran."""
-    seconds = _open_folder(out, settings, fresh)
+    """Run what is not done; returns the seconds that each step took, interrupted attempts included."""
+    known = _open_folder(out, settings, fresh)
+    seconds: dict[str, float] = known["seconds"]
     for number, step in enumerate(all_steps, 1):
         head = f"[{number}/{len(all_steps)}]"
         if step.name in seconds:
             console.print(f"\n{head} {step.sentence}: done before, in {seconds[step.name]:,.0f} s", markup=False)
             continue
         console.print(f"\n{head} {step.sentence}", style="bold", markup=False, highlight=False)
-        seconds[step.name] = _perform(step, console)
-        write_json(out / MARK, {"settings": settings, "seconds": seconds})
+        start, before = perf_counter(), known["interrupted"].pop(step.name, 0.0)
+        try:
+            _perform(step, console)
+        except (UserError, KeyboardInterrupt):
+            known["interrupted"][step.name] = before + perf_counter() - start
+            raise
+        else:
+            seconds[step.name] = before + perf_counter() - start
+        finally:
+            write_json(out / MARK, known)
     return seconds
 
 
@@ -160,11 +169,12 @@ def _screen(out: Path, summary: dict[str, Any], recipe: Recipe) -> str:
     )
     pairs, (low, high) = summary["pairs"], summary["top1_interval"]
     found = ", ".join(f"{summary['recalls']['text_to_image'][k]:.0%}" for k in ("1", "5", "10"))
+    res = " ".join(str(res) for res in sorted({stage.budget.res for stage in recipe.stages}))
     times = ", ".join(f"{name} {value:,.0f} s" for name, value in summary["seconds"].items())
     return f"""
 What happened
   A CLIP was trained from nothing on {pairs["kept"]:,} drawn pictures and their captions
-  ({pairs["rejected"]:,} of {pairs["read"]:,} rejected), most of the time on few tokens, as CLIPA does:
+  ({pairs["rejected"]:,} of {pairs["read"]:,} rejected), in stages of more and more tokens, as CLIPA does:
 {stages}
   It was never told the classes. Asked which of {summary["num_classes"]} names fits a picture on a background of a kind
   it never saw, it is right {summary["top1"]:.1%} of the time (95% interval {low:.1%} to {high:.1%}; guessing: \
@@ -181,7 +191,7 @@ Look at
   {out}/summary.json              every number above
 
 Your own pairs (webdataset tars of key.jpg and key.txt, as img2dataset writes them)
-  ./shortclip run -m prep.build --input 'pairs/*.tar' --out store/ --res 32 48
+  ./shortclip run -m prep.build --input 'pairs/*.tar' --out store/ --res {res}
   ./shortclip run -m train.run demo --store store/ --out run/
   ./shortclip run -m eval.run run/ --zeroshot FOLDER_PER_CLASS/
 
@@ -200,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--pairs", type=int, default=DEFAULT_PAIRS, help="pairs to draw (default %(default)s)")
     add("--seed", type=int, default=DEFAULT_SEED, help="seed of the drawings (default %(default)s)")
     add("--fresh", action="store_true", help="delete an earlier demo in --out first")
-    add("--compare", action="store_true", help="then train full length for the same time, and controls (about an hour)")
+    add("--compare", action="store_true", help="then train full length for the same time, and controls (an hour)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of --compare (default 0 1 2)")
     return parser
 

@@ -5,7 +5,6 @@ Figure objects alone, so nothing here touches a program's own figures. Text from
 a caption is no formula.
 """
 
-import json
 import math
 import textwrap
 import warnings
@@ -21,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from prep.errors import UserError
 from prep.files import written_aside
+from train.log import Line
 
 INK, GREY, FAINT, RIGHT, WRONG = "#1f2933", "#7b8794", "#e4e7eb", "#2a7f62", "#c2513b"
 STAGES = ("#2f6690", "#d9822b", "#6b4e9b", "#4f8a5b")
@@ -99,33 +98,6 @@ def _heading(figure: Figure, title: str, subtitle: str) -> None:
     figure.text(0.2 / width, 1 - 0.42 / height, _shorten(subtitle, int(13 * width)), color=GREY, va="top")
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The log steps of a run in order of samples seen, as `train.run` wrote them; empty when there are none.
-
-    A resumed run may log a stretch twice: what was logged last counts. A last line cut by a kill is left out. Raises
-    `UserError` when the file is missing or another line is damaged.
-    """
-    if not path.is_file():
-        raise UserError(str(path), "wanted the log of a training run, but nothing is there", "Point at a run's folder.")
-    steps: list[dict[str, Any]] = []
-    lines = path.read_text("utf-8", errors="replace").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            step = json.loads(line)
-            seen = step["samples_seen"]
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):
-                break
-            place, problem = f"{path}, line {number}", f"wanted a log step, but {error!r}"
-            raise UserError(place, problem, "Remove the line.") from error
-        while steps and steps[-1]["samples_seen"] >= seen:
-            steps.pop()
-        steps.append(step)
-    return steps
-
-
 def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     """The mean of each value and up to `width` neighbours on either side; only the ends lean inwards."""
     total = np.concatenate(([0.0], np.cumsum(values)))
@@ -141,40 +113,35 @@ def _scale(largest: float, letters: str) -> tuple[float, str]:
     return max((size for size in sizes if largest >= 2 * size[0]), default=sizes[0])
 
 
-def _draw_stages(loss: Axes, rate: Axes, steps: Sequence[dict[str, Any]], key: str) -> None:
-    """Loss and learning rate over steps[...][key], a colour a stage, a line where a stage ends."""
-    stages = sorted({step["stage"] for step in steps})
+def _draw_stages(loss: Axes, rate: Axes, lines: Sequence[Line], xs: Sequence[float]) -> None:
+    """Loss and learning rate of each line over its x, a colour a stage, a dashed line where a stage ends."""
+    stages = sorted({line.stage for line in lines})
     for order, stage in enumerate(stages):
-        inside = [step for step in steps if step["stage"] == stage]
-        x = np.array([step[key] for step in inside], float)
-        y = np.array([step["loss"] for step in inside], float)
+        inside = [line for line in lines if line.stage == stage]
+        x = np.array([x for x, line in zip(xs, lines, strict=True) if line.stage == stage], float)
+        y = np.array([line.loss for line in inside], float)
         finite = np.isfinite(y)
-        colour, name = STAGES[order % len(STAGES)], str(inside[0].get("stage_name", stage))
+        colour = STAGES[order % len(STAGES)]
         marker = "o" if len(inside) < 3 else ""
         loss.plot(x[finite], y[finite], color=colour, alpha=0.3, linewidth=0.9, marker=marker, markersize=3)
         smoothed = smooth(y[finite], max(1, len(inside) // 25))
-        loss.plot(x[finite], smoothed, color=colour, linewidth=2, label=f"stage {order + 1}: {name}")
-        rate.plot(x, [step["lr"] for step in inside], color=colour, linewidth=1.5, marker=marker, markersize=3)
+        loss.plot(x[finite], smoothed, color=colour, linewidth=2, label=f"stage {order + 1}: {inside[0].stage_name}")
+        rate.plot(x, [line.lr for line in inside], color=colour, linewidth=1.5, marker=marker, markersize=3)
         if stage != stages[-1]:
             for axes in (loss, rate):
                 axes.axvline(x[-1], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
 
 
-def curves(metrics: Path, path: Path) -> None:
-    """Loss and learning rate over samples seen and over training compute, from a run's `metrics.jsonl`.
-
-    Raises `UserError` when the log is missing, damaged or empty.
-    """
-    steps = read_metrics(metrics)
-    if not steps:
-        raise UserError(str(metrics), "wanted log steps, found none", "Let the run reach its first log step.")
-    last = steps[-1]
-    (size, letter), (thousands, suffix) = _scale(last["flops"], "kMGTPEZY"), _scale(last["samples_seen"], "kMBT")
+def curves(lines: Sequence[Line], path: Path) -> None:
+    """Loss and learning rate over samples seen and over training compute, from a run's log: at least one line."""
+    assert lines, "nothing to draw"
+    last = lines[-1]
+    (size, letter), (thousands, suffix) = _scale(last.flops, "kMGTPEZY"), _scale(last.samples_seen, "kMBT")
     with _figure(path, 11, 5) as figure:
         grid = figure.subplots(2, 2, sharex="col", sharey="row", height_ratios=(3.4, 1))
         figure.subplots_adjust(left=0.075, right=0.975, top=0.84, bottom=0.11, hspace=0.12, wspace=0.07)
-        _draw_stages(grid[0, 0], grid[1, 0], steps, "samples_seen")
-        _draw_stages(grid[0, 1], grid[1, 1], steps, "flops")
+        _draw_stages(grid[0, 0], grid[1, 0], lines, [line.samples_seen for line in lines])
+        _draw_stages(grid[0, 1], grid[1, 1], lines, [line.flops for line in lines])
         for axes in grid.flat:
             axes.margins(x=0.01)
             axes.tick_params(length=0)
@@ -186,7 +153,7 @@ def curves(metrics: Path, path: Path) -> None:
         grid[1, 1].set_xlabel(f"training compute ({letter}FLOP)")
         grid[1, 1].xaxis.set_major_formatter(lambda value, _: f"{value / size:g}")
         figure.align_ylabels(grid[:, 0])
-        reached = f"{last['samples_seen']:,} samples, {last['flops'] / size:,.1f} {letter}FLOP"
+        reached = f"{last.samples_seen:,} samples, {last.flops / size:,.1f} {letter}FLOP"
         _heading(figure, "Training", f"{reached}; thin: each log step, thick: smoothed; a dashed line ends a stage")
 
 

@@ -33,6 +33,7 @@ from prep.errors import UserError, run_main
 from prep.files import write_json
 from prep.store import open_store, parse_manifest
 from train.checkpoint import load_model
+from train.log import read_log
 
 _NUM_NAMED = 5
 
@@ -47,11 +48,10 @@ def _check_device(device: str) -> None:
 
 def _draw_curves(run: Path, out: Path) -> bool:
     """False for a run that has no log, or no line in it: a model that was never trained has no curve."""
-    metrics = run / "metrics.jsonl"
-    if not metrics.is_file() or not figures.read_metrics(metrics):
-        return False
-    figures.curves(metrics, out / "curves.png")
-    return True
+    lines = read_log(run)
+    if lines:
+        figures.curves(lines, out / "curves.png")
+    return bool(lines)
 
 
 def _check_data(run: Path, budget: TokenBudget, zeroshot_dirs: Sequence[Path], retrieval_store: Path | None) -> None:

@@ -45,8 +45,8 @@ class TorchLoader:
     """Batches of a store; see `pipelines.contract` for what is promised.
 
     batch_size: global, a multiple of `world`. samples_seen: the position to start at. threads: batches prepared ahead
-    in so many threads; 0 prepares each when it is asked for. shuffle_captions: the control in which every image has
-    another row's caption, the same one in every epoch.
+    in so many threads; 0 prepares each when it is asked for. shuffle_captions: the control in which captions are
+    dealt out anew among the images (a random bijection, the same in every epoch; about one image keeps its own).
     """
 
     store: Store

@@ -17,8 +17,10 @@ from time import perf_counter
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from prep.errors import UserError, run_main
+from prep.files import working_in
 from prep.images import ImageLimits
 from prep.plan import Options, Plan, adopt
 from prep.progress import bar
@@ -48,11 +50,16 @@ class _StartWorker:
         return lambda shard: build_shard(self.store, shard, inputs[shard], options, tokenizer, tagger, report)
 
 
-def build(plan: Plan, store: Path, num_workers: int) -> Manifest:
-    """Build what is missing of a store and write its manifest last.
+def build(plan: Plan, store: Path, num_workers: int) -> tuple[Manifest, int]:
+    """Build what is missing of a store and write its manifest last; returns it and the pairs that were read now.
 
     Raises `UserError` when the folder belongs to another plan, a worker dies, or not one pair was kept.
     """
+    with working_in(store):
+        return _build(plan, store, num_workers)
+
+
+def _build(plan: Plan, store: Path, num_workers: int) -> tuple[Manifest, int]:
     adopt(store, plan.to_json())
     _remove_half_written(store)
     done = {shard: record for shard in range(len(plan.inputs)) if (record := finished(store, shard))}
@@ -62,6 +69,8 @@ def build(plan: Plan, store: Path, num_workers: int) -> Manifest:
             records = run_tasks(_StartWorker(store, plan), missing, num_workers, progress, "pairs")
             done |= {record.shard: record for record in records}
     manifest = fold(plan.fingerprint, _settings(plan.options), [done[shard] for shard in sorted(done)])
+    if manifest.num_read == 0:
+        raise UserError(str(plan.inputs[0]), "wanted tars of pairs, but they are empty", "Give other --input.")
     if manifest.num_samples == 0:
         raise UserError(
             str(store),
@@ -69,7 +78,7 @@ def build(plan: Plan, store: Path, num_workers: int) -> Manifest:
             f"The reasons, pair by pair, are in {store / 'rejects'}.",
         )
     write_manifest(store, manifest)
-    return manifest
+    return manifest, sum(done[shard].num_read for shard in missing)
 
 
 def _settings(options: Options) -> dict[str, object]:
@@ -91,14 +100,15 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
 
 
-def _summary(store: Path, manifest: Manifest, seconds: float) -> None:
+def _summary(store: Path, manifest: Manifest, num_now: int, seconds: float) -> None:
     console = Console(highlight=False)
-    table = Table(title=f"{store}: {manifest.num_samples:,} samples", title_justify="left", show_header=False)
+    table = Table(title=Text(f"{store}: {manifest.num_samples:,} samples"), title_justify="left", show_header=False)
     rejected = sum(manifest.rejects.values())
-    table.add_row("read", f"{manifest.num_read:,} pairs in {seconds:,.1f} s ({manifest.num_read / seconds:,.0f}/s)")
+    now = f"{num_now:,} now in {seconds:,.1f} s, {num_now / seconds:,.0f}/s" if num_now else "all before"
+    table.add_row("read", f"{manifest.num_read:,} pairs ({now})")
     table.add_row("kept", f"{manifest.num_samples:,}")
     table.add_row("rejected", f"{rejected:,}" + (f" ({_counts(manifest.rejects)})" if rejected else ""))
-    table.add_row("captions cut at 77 tokens", f"{manifest.num_captions_cut:,}")
+    table.add_row("captions longer than 77 tokens", f"{manifest.num_captions_truncated:,}")
     for res in manifest.resolutions:
         size = manifest.bytes_of(str(res))
         small = manifest.num_small.get(str(res), 0)
@@ -106,7 +116,9 @@ def _summary(store: Path, manifest: Manifest, seconds: float) -> None:
         table.add_row(f"{res} px", f"{size / 1e6:,.1f} MB, {size / manifest.num_samples:,.0f} bytes a sample{note}")
     table.add_row("tokenizer, tagger", f"{manifest.tokenizer['name']}, {_name(manifest.tagger)}")
     console.print(table)
-    console.print(f"Next: python -m train.run RECIPE --store {shlex.quote(str(store))} --out run/", soft_wrap=True)
+    console.print(
+        Text(f"Next: python -m train.run RECIPE --store {shlex.quote(str(store))} --out run/"), soft_wrap=True
+    )
 
 
 def _name(tagger: dict[str, str]) -> str:
@@ -170,8 +182,8 @@ def main(argv: list[str] | None = None) -> None:
         tagger=tagger.identity(),
     )
     start = perf_counter()
-    manifest = build(Plan(tuple(inputs), options), args.out, args.workers)
-    _summary(args.out, manifest, perf_counter() - start)
+    manifest, num_now = build(Plan(tuple(inputs), options), args.out, args.workers)
+    _summary(args.out, manifest, num_now, perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from prep.demo_objects import CLASSES, held_out_pairs
 from prep.demo_sets import Settings, Task, all_tasks, perform, remove_unfinished
 from prep.demo_sprites import ATTRIBUTION
 from prep.errors import run_main
-from prep.files import write_json, written_aside
+from prep.files import working_in, write_json, written_aside
 from prep.plan import adopt
 from prep.progress import bar
 from prep.workers import Report, run_tasks
@@ -64,6 +64,11 @@ def make_demo(settings: Settings, out: Path, num_workers: int) -> int:
 
     Raises `UserError` when the folder was begun with other settings or holds something else, or a worker dies.
     """
+    with working_in(out):
+        return _make_demo(settings, out, num_workers)
+
+
+def _make_demo(settings: Settings, out: Path, num_workers: int) -> int:
     adopt(out, _plan(settings))
     remove_unfinished(out)
     with written_aside(out / "ATTRIBUTION.txt") as file:

@@ -5,6 +5,7 @@ A mistake of the user's is a `UserError`: it names the place, says what was want
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -29,8 +30,26 @@ def _stop(message: str, code: int) -> None:
     sys.exit(code)
 
 
+_REMEDIES = {
+    errno.ENOSPC: "Free some space, then run the same command again.",
+    errno.EDQUOT: "Free some of your quota, then run the same command again.",
+    errno.EACCES: "Give yourself permission, or choose another place.",
+    errno.EPERM: "Give yourself permission, or choose another place.",
+    errno.EROFS: "Choose a place that can be written to.",
+    errno.ENOTDIR: "A part of this path is a file: choose another place.",
+    errno.EISDIR: "This is a folder: name a file.",
+    errno.EEXIST: "Something else bears this name: choose another.",
+    errno.ENOENT: "It was there before, or should have been: check the path.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+"""What to do about errors of the operating system that are seldom our fault."""
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Run a program's `main`; exit 2 with a message for a mistake of the user's, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of another encoding shows "?", and loses no result
     try:
         main()
     except UserError as error:
@@ -43,8 +62,8 @@ def run_main(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None:
             raise
-        _stop(
-            f"error: {error.filename or 'the disk'}: no space left.\n  Free some, then run the same command again.", 2
-        )
+        reason = "no space left" if error.errno == errno.ENOSPC else (error.strerror or "failed").lower()
+        _stop(f"error: {error.filename or 'the disk'}: {reason}\n  {remedy}", 2)

@@ -1,5 +1,6 @@
 """Files that are whole or not there: written aside, synced, renamed. And the JSON and the hashes that go with them."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -26,6 +27,31 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Hold a folder (made if need be) for one program at a time; the system lets go of it however the program ends.
+
+    Raises `UserError` when another program holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(str(folder), "another program is at work in this folder", "Wait for it to end.") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a path is a folder with nothing in it but what a killed `written_aside` may have left."""
+    return folder.is_dir() and all(
+        path.name.startswith(".") and path.name.endswith(".tmp") for path in folder.iterdir()
+    )
 
 
 def sync_folder(path: Path) -> None:

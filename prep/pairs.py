@@ -21,7 +21,6 @@ class Reason(StrEnum):
     CAPTION_EMPTY = "caption_empty"
     CAPTION_NOT_UTF8 = "caption_not_utf8"
     CAPTION_TOO_LONG = "caption_too_long"
-    WORKER_DIED = "worker_died"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,12 @@ from typing import Any
 import xxhash
 
 from prep.errors import UserError
-from prep.files import read_json, write_json
+from prep.files import is_empty, read_json, write_json
 from prep.images import ImageLimits
 from prep.store import CONTEXT_LENGTH, FORMAT_VERSION
 
+# Raised whenever the same inputs, options and libraries give other bytes.
+_CODE_VERSION = 1
 # What turns bytes into other bytes here; another version of one of them may write another store.
 _DECIDING_LIBRARIES = ("pillow", "pyarrow", "simplejpeg", "torch", "spacy", "ftfy", "regex", "numpy")
 
@@ -48,6 +50,7 @@ class Plan:
         """What `plan.json` holds. Inputs are named without their folder, so that moved data is the same data."""
         return {
             "format_version": FORMAT_VERSION,
+            "code_version": _CODE_VERSION,
             "context_length": CONTEXT_LENGTH,
             "inputs": [{"name": path.name, "num_bytes": path.stat().st_size} for path in self.inputs],
             "options": json.loads(json.dumps(asdict(self.options))),
@@ -75,7 +78,7 @@ def adopt(folder: Path, plan: dict[str, Any]) -> None:
                 f"this folder was begun with another plan: {place} was {was}, is now {now}",
                 "Give the same options and inputs to go on, or choose another --out.",
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and not is_empty(folder):
         raise UserError(str(folder), "wanted a new or empty folder, found something else", "Choose another --out.")
     else:
         write_json(path, plan)

@@ -1,5 +1,6 @@
 """A progress bar for work that takes more than a few seconds; silent when stderr is not a terminal."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,12 +41,13 @@ def bar(total: int | None, description: str, unit: str) -> Iterator[Bar]:
     """A bar of `total` units (None: unknown) named in the plural, such as "pairs"."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}" if total is not None else "{task.completed:,.0f}"),
         TextColumn(unit),
         _Rate(unit),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    redirect = sys.stdout is not None and sys.stdout.isatty()
+    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=redirect) as progress:
         yield Bar(progress, progress.add_task(description, total=total))

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from prep import captions, images
+from prep.errors import UserError
 from prep.files import hash_file, read_json, write_json, written_aside
 from prep.pairs import Pair, Reject
 from prep.plan import Options
@@ -83,7 +84,7 @@ class _Counts:
 
     num_read: int = 0
     num_samples: int = 0
-    num_captions_cut: int = 0
+    num_captions_truncated: int = 0
     num_small: Counter[str] = field(default_factory=Counter)
 
 
@@ -157,7 +158,7 @@ class _Files:
         ]
         self._writers["text"].write_batch(pa.RecordBatch.from_pylist(rows, schema=TEXT_SCHEMA))
         counts.num_samples += len(samples)
-        counts.num_captions_cut += int(text.truncated.sum())
+        counts.num_captions_truncated += int(text.truncated.sum())
 
 
 def build_shard(
@@ -183,7 +184,7 @@ def build_shard(
         source=source.name,
         num_read=counts.num_read,
         num_samples=counts.num_samples,
-        num_captions_cut=counts.num_captions_cut,
+        num_captions_truncated=counts.num_captions_truncated,
         rejects=dict(sorted(Counter(r.reason.value for r in rejects).items())),
         num_small=dict(sorted(counts.num_small.items())),
         files=tuple(_file_records(store, shard, options)),
@@ -203,7 +204,10 @@ def finished(store: Path, shard: int) -> ShardRecord | None:
     path = store / shard_file("records", shard)
     if not path.exists():
         return None
-    record = ShardRecord.from_json(read_json(path))
+    try:
+        record = ShardRecord.from_json(read_json(path))
+    except (UserError, TypeError, KeyError):
+        return None  # damaged: the shard is built again, which is what anyone would tell the user to do
     for file in record.files:
         where = store / file.path
         if not where.is_file() or where.stat().st_size != file.num_bytes:

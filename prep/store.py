@@ -1,7 +1,7 @@
 """The store: what `prep.build` writes and every loader reads.
 
     store/
-      plan.json           inputs, options, fingerprint: what this store is meant to become
+      plan.json           inputs, options, versions: what this store is meant to become
       manifest.json       written last; without it the folder is no store yet
       112/00000.arrow     IMAGE_SCHEMA: image, width, height, tokens, priorities, num_tokens, key
       224/00000.arrow     the same rows in the same order
@@ -73,14 +73,14 @@ class ShardRecord:
     """A finished shard's account. num_read == num_samples + sum(rejects.values()), always.
 
     num_small: {res: images whose original was smaller than the margin's short side, stored unenlarged}.
-    num_captions_cut: captions longer than the context.
+    num_captions_truncated: captions longer than the context.
     """
 
     shard: int
     source: str
     num_read: int
     num_samples: int
-    num_captions_cut: int
+    num_captions_truncated: int
     rejects: dict[str, int]
     num_small: dict[str, int]
     files: tuple[FileRecord, ...]
@@ -107,7 +107,7 @@ class Manifest:
     tagger: dict[str, str]
     num_read: int
     num_samples: int
-    num_captions_cut: int
+    num_captions_truncated: int
     rejects: dict[str, int]
     num_small: dict[str, int]
     shards: tuple[ShardRecord, ...]
@@ -134,7 +134,11 @@ class Store:
         try:
             return pa.ipc.open_file(pa.memory_map(str(path)))
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(str(path), f"wanted an Arrow file, but {error}", "Run prep.build again.") from error
+            raise UserError(
+                str(path),
+                f"wanted an Arrow file, but {error}",
+                "Delete that file and run the same prep.build command again.",
+            ) from error
 
 
 def shard_file(folder: str, shard: int) -> str:
@@ -155,7 +159,7 @@ def fold(fingerprint: str, settings: dict[str, Any], records: list[ShardRecord])
         context_length=CONTEXT_LENGTH,
         num_read=sum(r.num_read for r in records),
         num_samples=sum(r.num_samples for r in records),
-        num_captions_cut=sum(r.num_captions_cut for r in records),
+        num_captions_truncated=sum(r.num_captions_truncated for r in records),
         rejects=total([r.rejects for r in records]),
         num_small=total([r.num_small for r in records]),
         shards=tuple(records),

@@ -37,6 +37,7 @@ def _start_worker(start: "Start[T, R]", num_items: "Synchronized[int]", amount: 
     parent = multiprocessing.parent_process()
     assert parent is not None
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def leave_with_parent() -> None:
         parent.join()
@@ -60,14 +61,22 @@ def _in_processes(start: "Start[T, R]", tasks: Sequence[T], num_workers: int, pr
     context = multiprocessing.get_context("spawn")
     num_items, amount, seen = context.Value("q", 0), context.Value("q", 0), 0
     pool = ProcessPoolExecutor(num_workers, context, _start_worker, (start, num_items, amount))
+    # Read without their lock: a worker killed while it holds it must not hang this process.
+    read_items, read_amount = num_items.get_obj(), amount.get_obj()
     began = perf_counter()
     try:
-        pending: set[Future[R]] = {pool.submit(_work, task) for task in tasks}
+        # Workers start with Ctrl-C blocked until they have set their handler, or each would print a traceback.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            pending: set[Future[R]] = {pool.submit(_work, task) for task in tasks}
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         while pending:
             done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-            progress.advance(amount.value - seen)
-            seen = amount.value
-            progress.describe(f"{num_items.value / (perf_counter() - began):,.0f} {items}/s")
+            now = read_amount.value
+            progress.advance(now - seen)
+            seen = now
+            progress.describe(f"{read_items.value / (perf_counter() - began):,.0f} {items}/s")
             for future in done:
                 yield future.result()
     except BrokenProcessPool as error:
@@ -89,5 +98,12 @@ def run_tasks(start: "Start[T, R]", tasks: Sequence[T], num_workers: int, progre
     if min(num_workers, len(tasks)) > 1:
         yield from _in_processes(start, tasks, min(num_workers, len(tasks)), progress, items)
     elif tasks:
-        do = start(lambda _, size: progress.advance(size))
-        yield from map(do, tasks)
+        began, done = perf_counter(), 0
+
+        def report(num: int, size: int) -> None:
+            nonlocal done
+            done += num
+            progress.advance(size)
+            progress.describe(f"{done / (perf_counter() - began):,.0f} {items}/s")
+
+        yield from map(start(report), tasks)

@@ -5,6 +5,9 @@ import os
 # One thread each: the tests run beside each other's processes, and spinning OpenMP threads would starve them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,9 @@ from hypothesis import settings
 from prep.build import main as build_main
 from prep.demo import main as demo_main
 from prep.store import Store, open_store
+from train import checkpoint
+
+from .tiny_demo import FinishedDemo, demo_command
 
 # Shared machines stall: no test may fail for being slow.
 settings.register_profile("shortclip", deadline=None, max_examples=60)
@@ -22,18 +28,40 @@ NUM_PAIRS = 96
 RESOLUTIONS = (16, 32)
 
 
+def make_demo_data(out: Path) -> Path:
+    demo_main(["--out", str(out), "--pairs", str(NUM_PAIRS), "--seed", "1", "--workers", "1"])
+    return out
+
+
+def make_store(data: Path, out: Path) -> Store:
+    res = [str(r) for r in RESOLUTIONS]
+    build_main(["--input", str(data / "train" / "*.tar"), "--out", str(out), "--res", *res, "--workers", "1"])
+    return open_store(out)
+
+
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that prep.demo wrote: train/*.tar, zeroshot/, zeroshot_shift/, retrieval/*.tar."""
-    out = tmp_path_factory.mktemp("demo") / "data"
-    demo_main(["--out", str(out), "--pairs", str(NUM_PAIRS), "--seed", "1", "--workers", "1"])
-    return out
+    return make_demo_data(tmp_path_factory.mktemp("demo") / "data")
 
 
 @pytest.fixture(scope="session")
 def store(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store of the demo pairs at RESOLUTIONS."""
-    out = tmp_path_factory.mktemp("store") / "store"
-    res = [str(r) for r in RESOLUTIONS]
-    build_main(["--input", str(demo_data / "train" / "*.tar"), "--out", str(out), "--res", *res, "--workers", "1"])
-    return open_store(out)
+    return make_store(demo_data, tmp_path_factory.mktemp("store") / "store")
+
+
+@pytest.fixture(scope="session")
+def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> FinishedDemo:
+    """A demo that was killed with SIGKILL in the middle of its training and started again."""
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    process = subprocess.Popen(demo_command(out), stdout=subprocess.DEVNULL, start_new_session=True)
+    while not checkpoint.found(out / "run"):
+        assert process.poll() is None, "the demo ended before its first checkpoint"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / "summary.json").exists()
+    done = subprocess.run(demo_command(out), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return FinishedDemo(out, done.stdout)

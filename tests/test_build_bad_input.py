@@ -11,7 +11,7 @@ import pytest
 
 from prep.errors import UserError
 
-from .test_build import build, jpeg, many_tars, write_tar
+from .test_build import build, fingerprints, jpeg, many_tars, write_tar
 
 
 def test_every_pair_is_accounted_for(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_every_pair_is_accounted_for(tmp_path: Path) -> None:
     assert (manifest.num_read, manifest.num_samples, sum(manifest.rejects.values())) == (10, 2, 8)
     texts = store.open_shard("text", 0).read_all().to_pylist()
     assert [(row["key"], row["caption_cut"]) for row in texts] == [("good", False), ("long", True)]
-    assert manifest.num_captions_cut == 1
+    assert manifest.num_captions_truncated == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
@@ -79,20 +79,28 @@ def test_mistakes_end_in_a_message_and_exit_code_2(tmp_path: Path) -> None:
     assert re.search(r"--res: wanted 8 to 4096 pixels, found 4", wrong.stderr)
 
 
-def test_a_full_disk_is_a_message_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """A real file system of 300 kB, mounted in a namespace of the test's own."""
-    pattern, out = many_tars(tmp_path / "tars", 2, 120), tmp_path / "small"
+def test_an_empty_tar_is_an_empty_input(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="wanted tars of pairs, but they are empty"):
+        build(write_tar(tmp_path / "a.tar", []), tmp_path / "store")
+
+
+def test_a_damaged_record_is_mended_by_the_same_command(tmp_path: Path) -> None:
+    pattern = many_tars(tmp_path / "tars", 2, 4)
+    store = build(pattern, tmp_path / "store")
+    whole = fingerprints(store.path)
+    (store.path / "records" / "00000.json").write_text('{"shard": 0')
+    (store.path / "records" / "00001.json").write_text('{"shard": 1}')
+    build(pattern, store.path)
+    assert fingerprints(store.path) == whole
+
+
+def test_what_a_kill_left_in_a_new_folder_is_no_obstacle(tmp_path: Path) -> None:
+    pattern, out = many_tars(tmp_path / "tars", 1, 4), tmp_path / "store"
     out.mkdir()
-    build = f"{sys.executable} -m prep.build --input '{pattern}' --out {out}/store --res 16 32 --workers 1"
-    mount = f"mount -t tmpfs -o size=300k none {out}"
-    inside = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-    if subprocess.run([*inside, mount], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a file system of their own")
-    grow = f"mount -o remount,size=20m {out}"
-    script = f"{mount}; {build}; echo code $?; ls {out}/store/*/.*tmp; {grow}; {build} && ls {out}/store/manifest.json"
-    done = subprocess.run([*inside, script], capture_output=True, text=True, check=False)
-    assert "no space left" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "code 2" in done.stdout
-    assert ".tmp" not in done.stdout
-    assert done.stdout.splitlines()[-1] == f"{out}/store/manifest.json"
+    (out / ".plan.json.99.tmp").write_text("{")
+    assert build(pattern, out).manifest.num_samples == 4
+
+
+def test_a_path_with_brackets_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "set [1]" / "a [b].tar", [("x.jpg", jpeg()), ("x.txt", b"a red square")])
+    assert build(path, tmp_path / "store [/b]").manifest.num_samples == 1

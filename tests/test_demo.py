@@ -2,50 +2,26 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from eval.compare import full_length, interval
-from train import checkpoint
 from train.config import load_recipe
 
-from .test_train_run import TINY
-
-SMALL = [*TINY, "stages.0.samples=1920", "stages.1.samples=960"]
-
-
-def command(out: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "eval.demo", *SMALL, "--out", str(out), "--pairs", "120", *options]
+from .tiny_demo import FinishedDemo, demo_command
 
 
 def demo(out: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command(out, *options), capture_output=True, text=True, check=False)
+    return subprocess.run(demo_command(out, *options), capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A demo that was killed with SIGKILL in the middle of its training and started again."""
-    out = tmp_path_factory.mktemp("demo") / "demo"
-    process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, start_new_session=True)
-    while not checkpoint.found(out / "run"):
-        assert process.poll() is None, "the demo ended before its first checkpoint"
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (out / "summary.json").exists()
-    done = demo(out)
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout
-
-
-def test_the_summary_holds_every_number(finished: tuple[Path, str]) -> None:
-    out, _ = finished
+def test_the_summary_holds_every_number(finished_demo: FinishedDemo) -> None:
+    out = finished_demo.out
     summary = json.loads((out / "summary.json").read_text())
     assert summary["num_classes"] == 100
     assert summary["samples_seen"] == {"short": 1920, "full": 960}
@@ -56,15 +32,15 @@ def test_the_summary_holds_every_number(finished: tuple[Path, str]) -> None:
     assert set(summary["seconds"]) == {"data", "prep", "prep_retrieval", "train", "eval"}
 
 
-def test_the_pictures_are_pictures(finished: tuple[Path, str]) -> None:
-    out, _ = finished
+def test_the_pictures_are_pictures(finished_demo: FinishedDemo) -> None:
+    out = finished_demo.out
     for name in ("curves", "zeroshot", "retrieval"):
         with Image.open(out / "run" / "eval" / f"{name}.png") as picture:
             assert min(picture.size) > 300
 
 
-def test_the_screen_says_what_happened_and_what_it_names_exists(finished: tuple[Path, str]) -> None:
-    _, screen = finished
+def test_the_screen_says_what_happened_and_what_it_names_exists(finished_demo: FinishedDemo) -> None:
+    screen = finished_demo.screen
     for part in ("What happened", "Look at", "Your own pairs", "--compare"):
         assert part in screen
     named = [word for line in screen.split("Look at")[1].split("Your own")[0].splitlines() for word in line.split()[:1]]
@@ -72,8 +48,8 @@ def test_the_screen_says_what_happened_and_what_it_names_exists(finished: tuple[
     assert all(Path(name).is_file() for name in named)
 
 
-def test_run_again_it_does_nothing_again(finished: tuple[Path, str]) -> None:
-    out, _ = finished
+def test_run_again_it_does_nothing_again(finished_demo: FinishedDemo) -> None:
+    out = finished_demo.out
     stamps = {
         path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name.endswith((".tar", ".arrow", ".png"))
     }
@@ -84,9 +60,9 @@ def test_run_again_it_does_nothing_again(finished: tuple[Path, str]) -> None:
 
 
 def test_other_settings_are_named_and_a_strangers_folder_is_left_alone(
-    finished: tuple[Path, str], tmp_path: Path
+    finished_demo: FinishedDemo, tmp_path: Path
 ) -> None:
-    out, _ = finished
+    out = finished_demo.out
     other = demo(out, "--seed", "9")
     assert other.returncode == 2
     assert "a demo with another seed lies here: 1, now 9" in other.stderr
@@ -95,6 +71,26 @@ def test_other_settings_are_named_and_a_strangers_folder_is_left_alone(
     assert mine.returncode == 2
     assert "not a demo's" in mine.stderr
     assert (tmp_path / "thesis.tex").exists()
+
+
+def test_fresh_begins_anew_with_other_settings(finished_demo: FinishedDemo, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    shutil.copytree(finished_demo.out, out, ignore=shutil.ignore_patterns("zeroshot*"))
+    (out / "run" / "notes.txt").write_text("mine")
+    process = subprocess.Popen(
+        demo_command(out, "--seed", "9", "--fresh"), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    said = [next(process.stdout)]
+    while "python -m prep.demo" not in said[-1]:
+        said.append(next(process.stdout))
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert "done before" not in "".join(said)
+    assert not {"run", "store", "retrieval-store", "summary.json"} & {path.name for path in out.iterdir()}
+    mark = json.loads((out / "demo.json").read_text())
+    assert mark["settings"]["seed"] == 9
+    assert mark["seconds"] == {}
 
 
 def test_a_failing_step_names_itself(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """The pictures: real PNGs of a plausible size whatever the text in them, and curves that say what the log says."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,26 +10,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eval import figures
-from prep.errors import UserError
-
-Step = dict[str, Any]
+from train.log import Line
 
 
-def write_log(path: Path, steps: list[Step], tail: str = "") -> Path:
-    path.write_text("".join(json.dumps(step) + "\n" for step in steps) + tail)
-    return path
-
-
-def two_stages(num: int = 20) -> list[Step]:
+def two_stages(num: int = 20) -> list[Line]:
+    """A log whose first lines, after a start, have no rates."""
     return [
-        {
-            "samples_seen": 128 * (i + 1),
-            "stage": int(i >= num // 2),
-            "stage_name": "short" if i < num // 2 else "full",
-            "loss": 5 - i / num,
-            "lr": 1e-3,
-            "flops": 1e9 * (i + 1),
-        }
+        Line(
+            samples_seen=128 * (i + 1),
+            stage=int(i >= num // 2),
+            stage_name="short" if i < num // 2 else "full",
+            loss=5 - i / num,
+            lr=1e-3,
+            logit_scale=14.3,
+            samples_per_second=None if i < 2 else 500.0,
+            data_wait=None if i < 2 else 0.1,
+            seconds=2.5 * (i + 1),
+            flops=1e9 * (i + 1),
+        )
         for i in range(num)
     ]
 
@@ -65,7 +62,7 @@ def noise(seed: int) -> figures.Pixels:
 
 
 def test_curves_show_every_stage_in_its_colour(tmp_path: Path) -> None:
-    figures.curves(write_log(tmp_path / "metrics.jsonl", two_stages()), tmp_path / "curves.png")
+    figures.curves(two_stages(), tmp_path / "curves.png")
     assert_picture(tmp_path / "curves.png", (1200, 500))
     assert has_colour(tmp_path / "curves.png", figures.STAGES[0])
     assert has_colour(tmp_path / "curves.png", figures.STAGES[1])
@@ -73,43 +70,15 @@ def test_curves_show_every_stage_in_its_colour(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num", [1, 2])
 def test_curves_of_a_run_that_has_hardly_begun(tmp_path: Path, num: int) -> None:
-    figures.curves(write_log(tmp_path / "metrics.jsonl", two_stages(num)), tmp_path / "curves.png")
+    figures.curves(two_stages(num), tmp_path / "curves.png")
     assert_picture(tmp_path / "curves.png", (1200, 500))
 
 
 def test_curves_of_a_run_that_diverged(tmp_path: Path) -> None:
-    steps = two_stages()
-    for step in steps[7:]:
-        step["loss"] = float("nan")
-    figures.curves(write_log(tmp_path / "metrics.jsonl", steps), tmp_path / "curves.png")
+    lines = two_stages()
+    lines[7:] = [replace(line, loss=float("nan")) for line in lines[7:]]
+    figures.curves(lines, tmp_path / "curves.png")
     assert_picture(tmp_path / "curves.png", (1200, 500))
-
-
-def test_a_log_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
-    log = write_log(tmp_path / "metrics.jsonl", two_stages(3), tail='{"samples_seen": 51')
-    assert [step["samples_seen"] for step in figures.read_metrics(log)] == [128, 256, 384]
-
-
-def test_what_a_resumed_run_logged_again_replaces_what_was_there(tmp_path: Path) -> None:
-    again = {**two_stages()[1], "loss": 1.0}
-    steps = figures.read_metrics(write_log(tmp_path / "metrics.jsonl", [*two_stages(4), again]))
-    assert [(step["samples_seen"], step["loss"]) for step in steps] == [(128, 5.0), (256, 1.0)]
-
-
-def test_a_damaged_log_line_is_named(tmp_path: Path) -> None:
-    log = tmp_path / "metrics.jsonl"
-    log.write_text('{"samples_seen": 1}\nnot json\n{"samples_seen": 3}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
-        figures.read_metrics(log)
-
-
-def test_a_missing_and_an_empty_log_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing is there"):
-        figures.curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
-    (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="found none"):
-        figures.curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
-    assert not (tmp_path / "curves.png").exists()
 
 
 def test_smoothing_by_hand() -> None:

@@ -20,21 +20,20 @@ from train.config import load_recipe
 from train.log import read_log
 from train.run import main
 
-# Two stages of 12 and 8 steps that differ in resolution and text length; a checkpoint every second step.
+# Two stages of 60 steps that differ in resolution and text length; a checkpoint at every second log line.
 TINY = [
     "log_every=2",
-    "checkpoint_every=2",
+    "checkpoint_every=4",
     "model.embed_dim=16",
     "model.vision={patch_size=8, width=16, depth=1, num_heads=2}",
     "model.text={width=16, depth=1, num_heads=2}",
     *(f"stages.{i}.batch_size=24" for i in (0, 1)),
-    "stages.0.samples=288",
-    "stages.1.samples=192",
+    *(f"stages.{i}.samples=1440" for i in (0, 1)),
     *(f"stages.{i}.warmup_samples=48" for i in (0, 1)),
     "stages.0.budget={res=16, text_tokens=6}",
     "stages.1.budget={res=32, text_tokens=12}",
 ]
-LAST = 480
+BOUNDARY, LAST = 1440, 2880
 
 
 def train(store: Store, run: Path, *overrides: str) -> None:
@@ -67,17 +66,17 @@ def test_a_run_folder_tells_its_story(whole: Path, store: Store) -> None:
     assert {"torch", "commit", "device", "python"} <= json.loads((whole / "environment.json").read_text()).keys()
     log = read_log(whole)
     assert [line.samples_seen for line in log] == list(range(48, LAST + 1, 48))
-    assert [line.stage_name for line in log] == ["short"] * 6 + ["full"] * 4
+    assert [line.stage_name for line in log] == ["short"] * 30 + ["full"] * 30
     assert all(line.flops > 0 and line.seconds > 0 for line in log)
 
 
 def test_it_learns(whole: Path) -> None:
     log = read_log(whole)
-    assert log[5].loss < log[0].loss - 0.05
+    assert log[29].loss < log[0].loss - 0.05
 
 
 def test_checkpoints_are_pruned_but_the_ends_of_stages_stay(whole: Path) -> None:
-    assert [int(path.name) for path in checkpoint.found(whole)] == [288, 432, 480]
+    assert [int(path.name) for path in checkpoint.found(whole)] == [BOUNDARY, LAST - 96, LAST]
     assert not list((whole / "checkpoints").glob(".*"))
 
 
@@ -88,24 +87,37 @@ def test_the_same_command_again_does_nothing(whole: Path, store: Store) -> None:
 
 
 def test_a_loaded_model_has_the_budget_of_its_stage(whole: Path) -> None:
-    assert checkpoint.load_model(whole, "288").budget.res == 16
+    assert checkpoint.load_model(whole, str(BOUNDARY)).budget.res == 16
     assert checkpoint.load_model(whole).budget.text_tokens == 12
-    with pytest.raises(UserError, match="There are: latest, 288, 432, 480"):
+    with pytest.raises(UserError, match=f"There are: latest, {BOUNDARY}, {LAST - 96}, {LAST}"):
         checkpoint.load_model(whole, "300")
 
 
-@pytest.mark.parametrize("seen", [48, 192, 288, 336])
-def test_killed_inside_a_stage_or_at_the_boundary_it_ends_with_the_same_weights(
+@pytest.mark.parametrize("seen", [240, BOUNDARY, BOUNDARY + 144])
+def test_killed_while_training_it_ends_with_the_same_weights(
     whole: Path, store: Store, tmp_path: Path, seen: int
 ) -> None:
-    """SIGKILL once the log has reached `seen` samples (288 is the boundary), then the same command."""
+    """SIGKILL as soon as the log has reached `seen` samples, half of the run before its end; the same command again."""
     run = tmp_path / "run"
     process = start(store, run)
     while not any(line.samples_seen >= seen for line in read_log(run)):
         assert process.poll() is None, "the run ended before it was killed"
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
+    assert int(checkpoint.found(run)[-1].name) < LAST
+    train(store, run)
+    assert weights(run) == weights(whole)
+    assert losses(run) == losses(whole)
+
+
+def test_a_run_that_ended_at_the_boundary_goes_on_in_the_next_stage(whole: Path, store: Store, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for path in checkpoint.found(run):
+        if int(path.name) > BOUNDARY:
+            shutil.rmtree(path)
+    assert [int(path.name) for path in checkpoint.found(run)] == [BOUNDARY]
     train(store, run)
     assert weights(run) == weights(whole)
     assert losses(run) == losses(whole)
@@ -161,9 +173,15 @@ def test_a_store_of_another_tokenizer(store: Store, tmp_path: Path) -> None:
         train(open_store(other), tmp_path / "run")
 
 
-def test_another_recipe_or_store_in_the_same_run_folder_is_named(whole: Path, store: Store) -> None:
+def test_another_recipe_or_store_in_the_same_run_folder_is_named(whole: Path, store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"stages\.0\.learning_rate = 0\.\d+, and is now asked for 0\.5"):
         train(store, whole, "stages.0.learning_rate=0.5")
+    other = tmp_path / "store"
+    shutil.copytree(store.path, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    write_json(other / "manifest.json", {**manifest, "fingerprint": "0123456789abcdef"})
+    with pytest.raises(UserError, match=f"fingerprint {store.manifest.fingerprint}.* has 0123456789abcdef"):
+        train(open_store(other), whole)
 
 
 def test_mistakes_on_the_command_line_end_in_a_message(store: Store, tmp_path: Path) -> None:

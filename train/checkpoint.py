@@ -8,18 +8,19 @@
 No pickle anywhere. `latest` is not a file that could lag behind: it is the largest name.
 """
 
-import os
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 
 from pipelines.contract import TokenBudget
 from prep.errors import UserError
-from prep.files import read_json, sync_folder, write_json
+from prep.files import read_json, sync_folder, write_json, written_aside
 from train.config import load_recipe
 from train.model import CLIP
 from train.optimizer import load_state_tensors, state_tensors
@@ -53,7 +54,8 @@ def folder(run: Path) -> Path:
 
 def found(run: Path) -> list[Path]:
     """The finished checkpoints of a run, oldest first."""
-    return sorted(path for path in folder(run).glob("[0-9]*") if path.is_dir())
+    there = folder(run).iterdir() if folder(run).is_dir() else ()
+    return sorted(path for path in there if path.is_dir() and re.fullmatch(r"\d{12}", path.name))
 
 
 def save(run: Path, state: State, model: CLIP, optimizer: torch.optim.AdamW) -> Path:
@@ -65,14 +67,15 @@ def save(run: Path, state: State, model: CLIP, optimizer: torch.optim.AdamW) -> 
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    for name, tensors in (("weights", weights), ("optimizer", state_tensors(model, optimizer))):
-        path = aside / f"{name}.safetensors"
-        save_file(tensors, path)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    write_json(aside / "state.json", asdict(state))
-    sync_folder(aside)
-    aside.rename(final)
+    try:
+        for name, tensors in (("weights", weights), ("optimizer", state_tensors(model, optimizer))):
+            with written_aside(aside / f"{name}.safetensors") as file:
+                file.write(serialise(tensors))
+        write_json(aside / "state.json", asdict(state))
+        sync_folder(aside)
+        aside.rename(final)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # a full disk is not left fuller than it was
     sync_folder(folder(run))
     return final
 
@@ -81,7 +84,8 @@ def prune(run: Path, keep: int, always: set[int]) -> None:
     """Delete all but the newest `keep` checkpoints and those at the samples seen in `always` (the ends of stages)."""
     for path in found(run)[:-keep]:
         if int(path.name) not in always:
-            shutil.rmtree(path)
+            # Renamed first, so that a half-deleted folder never bears a checkpoint's name.
+            shutil.rmtree(path.rename(path.with_name(f".{path.name}.old.tmp")))
 
 
 def read_state(path: Path) -> State:
@@ -91,7 +95,12 @@ def read_state(path: Path) -> State:
 
 def load_weights(path: Path, model: CLIP) -> None:
     """Load weights into a model of the same budget. Raises `UserError` when the file is damaged or does not fit."""
-    model.load_state_dict(_tensors(path / "weights.safetensors"))
+    file = path / "weights.safetensors"
+    try:
+        model.load_state_dict(_tensors(file))
+    except RuntimeError as error:
+        problem = str(error).splitlines()[-1].strip()
+        raise UserError(str(file), f"does not fit the run's recipe: {problem}", "Restore the recipe.toml.") from error
 
 
 def load_optimizer(path: Path, model: CLIP, optimizer: torch.optim.AdamW) -> None:

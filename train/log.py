@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from prep.errors import UserError
 from prep.files import written_aside
 
 
@@ -38,32 +39,42 @@ class Line:
         )
 
 
+def read_log(run: Path) -> list[Line]:
+    """The log steps of a run so far, oldest first; none where there is no log. A last line cut by a kill is left out.
+
+    Raises `UserError` naming the file and the line when another line is damaged.
+    """
+    path = run / "metrics.jsonl"
+    if not path.exists():
+        return []
+    *whole, _cut = path.read_bytes().split(b"\n")
+    lines = []
+    for number, line in enumerate(whole, start=1):
+        try:
+            lines.append(Line(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            place, problem = f"{path}, line {number}", f"wanted a log step, but {error}"
+            raise UserError(place, problem, "Remove the line.") from error
+    return lines
+
+
 class Log:
     """Appends lines; on a resume, lines after the checkpoint are dropped, so none is ever there twice."""
 
     def __init__(self, run: Path, samples_seen: int) -> None:
         self._path = run / "metrics.jsonl"
-        kept = [line for line in self._whole_lines() if json.loads(line)["samples_seen"] <= samples_seen]
+        kept = [_encoded(line) for line in read_log(run) if line.samples_seen <= samples_seen]
         with written_aside(self._path) as file:
             file.writelines(kept)
-
-    def _whole_lines(self) -> list[bytes]:
-        """Lines that end as lines do: a kill can leave half of one at the end."""
-        if not self._path.exists():
-            return []
-        return [line for line in self._path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
     def write(self, line: Line) -> None:
         """Append and print one line."""
         with self._path.open("ab") as file:
-            file.write(json.dumps(asdict(line)).encode() + b"\n")
+            file.write(_encoded(line))
             file.flush()
             os.fsync(file.fileno())
         print(line, flush=True)
 
 
-def read_log(run: Path) -> list[Line]:
-    """All lines of a run so far, oldest first."""
-    path = run / "metrics.jsonl"
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    return [Line(**json.loads(line)) for line in lines]
+def _encoded(line: Line) -> bytes:
+    return json.dumps(asdict(line)).encode() + b"\n"

@@ -5,6 +5,7 @@ Machine facts (paths, devices, threads) are flags of `train.run` and never stand
 it.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from pipelines.contract import TEXT_MASKS, Augmentation, TokenBudget
@@ -81,7 +82,7 @@ class Stage:
 class Recipe:
     """A run. log_every and checkpoint_every count steps; a checkpoint falls on a log step.
 
-    shuffle_captions: the control in which no image keeps its caption.
+    shuffle_captions: the control in which images have the captions of others.
     """
 
     name: str
@@ -118,8 +119,9 @@ def check(recipe: Recipe, place: str) -> None:
 
     if not recipe.stages:
         raise wrong("stages", "wanted at least one stage, found none", "Add a [[stages]] table.")
+    _check_sizes(recipe, place)
     for tower_name, tower in (("vision", recipe.model.vision), ("text", recipe.model.text)):
-        if tower.num_heads < 1 or tower.width % tower.num_heads:
+        if tower.width % tower.num_heads:
             raise wrong(
                 f"model.{tower_name}",
                 f"width {tower.width} is not a multiple of num_heads {tower.num_heads}",
@@ -137,12 +139,32 @@ def check(recipe: Recipe, place: str) -> None:
         _check_stage(stage, recipe.model.vision.patch_size, f"{place}, stages.{number}")
 
 
+def _check_sizes(recipe: Recipe, place: str) -> None:
+    model, optimizer = recipe.model, recipe.optimizer
+    sizes: dict[str, float] = {"model.embed_dim": model.embed_dim, "model.vision.patch_size": model.vision.patch_size}
+    for name, tower in (("vision", model.vision), ("text", model.text)):
+        sizes |= {f"model.{name}.{key}": getattr(tower, key) for key in ("width", "depth", "num_heads")}
+        sizes[f"model.{name}.mlp_ratio"] = tower.mlp_ratio * tower.width
+    for key, size in sizes.items():
+        if not 1 <= size < math.inf:
+            raise UserError(f"{place}, {key}", "too small: wanted at least 1", "Change the recipe.")
+    numbers = [
+        ("seed", 0 <= recipe.seed < 2**63, recipe.seed, "0 to 2^63 - 1"),
+        ("optimizer.betas", all(0 <= beta < 1 for beta in optimizer.betas), optimizer.betas, "0 to less than 1"),
+        ("optimizer.eps", 0 < optimizer.eps < 1, optimizer.eps, "more than 0, less than 1"),
+        ("optimizer.weight_decay", 0 <= optimizer.weight_decay < math.inf, optimizer.weight_decay, "0 or more"),
+    ]
+    for key, holds, value, wanted in numbers:
+        if not holds:
+            raise UserError(f"{place}, {key}", f"wanted {wanted}, found {value}", "Change the recipe.")
+
+
 def _check_stage(stage: Stage, patch_size: int, place: str) -> None:
     budget = stage.budget
     rules = [
         (stage.samples > 0, "samples", f"wanted more than 0, found {stage.samples}"),
         (stage.batch_size > 1, "batch_size", f"a contrastive loss wants at least 2, found {stage.batch_size}"),
-        (stage.learning_rate > 0, "learning_rate", f"wanted more than 0, found {stage.learning_rate}"),
+        (0 < stage.learning_rate < math.inf, "learning_rate", f"wanted more than 0, found {stage.learning_rate}"),
         (
             0 <= stage.warmup_samples < stage.samples,
             "warmup_samples",

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from prep.errors import UserError, run_main
-from prep.files import write_json, written_aside
+from prep.files import is_empty, working_in, write_json, written_aside
 from prep.progress import bar
 from prep.store import CONTEXT_LENGTH, Store, open_store
 from train import checkpoint
@@ -76,7 +76,10 @@ def prepare_run(run: Path, recipe: Recipe, store: Store) -> None:
                 "Give the same store, or another --out.",
             )
         return
-    if run.exists() and any(run.iterdir()):
+    # A kill between these files leaves some of them; recipe.toml comes last and makes the folder a run.
+    for name in ("environment.json", "manifest.json"):
+        (run / name).unlink(missing_ok=True)
+    if run.exists() and not is_empty(run):
         raise UserError(
             str(run), "wanted a new or empty folder, or a run; found something else", "Choose another --out."
         )
@@ -131,9 +134,18 @@ def environment() -> dict[str, object]:
 def train(recipe: Recipe, store: Store, run: Path, device: str, loader_threads: int) -> State:
     """Check, prepare the run folder and train to the end."""
     check_fit(recipe, store)
-    prepare_run(run, recipe, store)
-    with bar(recipe.num_samples, f"training {recipe.name}", "samples") as progress:
+    with working_in(run), bar(recipe.num_samples, f"training {recipe.name}", "samples") as progress:
+        prepare_run(run, recipe, store)
         return Trainer(recipe, store, run, device, loader_threads, progress.advance).train()
+
+
+def check_device(device: str) -> None:
+    """Raise `UserError` when torch cannot use a device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        problem = str(error).splitlines()[0]
+        raise UserError(f"--device {device}", f"torch cannot use it: {problem}", "Choose cpu or cuda.") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -154,6 +166,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Run the program; see the module's docstring."""
     args = _parser().parse_intermixed_args(argv)
+    for option, value in (("--threads", args.threads), ("--loader-threads", args.loader_threads)):
+        if value < 0:
+            raise UserError(option, f"wanted 0 or more, found {value}", "See python -m train.run --help.")
+    check_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
     recipe = load_recipe(args.recipe, args.overrides)
