@@ -5,9 +5,12 @@ import os
 # One thread each: the tests run beside each other's processes, and spinning OpenMP threads would starve them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import fcntl
+import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,22 +42,33 @@ def make_store(data: Path, out: Path) -> Store:
     return open_store(out)
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], str]) -> tuple[Path, str]:
+    """A folder that is made once for all workers of a test run, and what `make` said about it."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, said = base / name, base / f"{name}.txt"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            said.write_text(make(folder))
+    return folder, said.read_text()
+
+
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that prep.demo wrote: train/*.tar, zeroshot/, zeroshot_shift/, retrieval/*.tar."""
-    return make_demo_data(tmp_path_factory.mktemp("demo") / "data")
+    return once(tmp_path_factory, "data", lambda out: str(make_demo_data(out)))[0]
 
 
 @pytest.fixture(scope="session")
 def store(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store of the demo pairs at RESOLUTIONS."""
-    return make_store(demo_data, tmp_path_factory.mktemp("store") / "store")
+    return open_store(once(tmp_path_factory, "store", lambda out: str(make_store(demo_data, out).path))[0])
 
 
-@pytest.fixture(scope="session")
-def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> FinishedDemo:
-    """A demo that was killed with SIGKILL in the middle of its training and started again."""
-    out = tmp_path_factory.mktemp("demo") / "demo"
+def make_finished_demo(out: Path) -> str:
     process = subprocess.Popen(demo_command(out), stdout=subprocess.DEVNULL, start_new_session=True)
     while not checkpoint.found(out / "run"):
         assert process.poll() is None, "the demo ended before its first checkpoint"
@@ -64,4 +78,10 @@ def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> FinishedDemo:
     assert not (out / "summary.json").exists()
     done = subprocess.run(demo_command(out), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return FinishedDemo(out, done.stdout)
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> FinishedDemo:
+    """A demo that was killed with SIGKILL in the middle of its training and started again."""
+    return FinishedDemo(*once(tmp_path_factory, "finished_demo", make_finished_demo))
