@@ -129,7 +129,7 @@ def run_steps(
             seconds[step.name] = before + perf_counter() - start
         finally:
             write_json(out / MARK, known)
-    return seconds
+    return {step.name: seconds[step.name] for step in all_steps}
 
 
 def summarise(out: Path, recipe: Recipe, seconds: dict[str, float]) -> dict[str, Any]:

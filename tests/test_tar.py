@@ -165,7 +165,7 @@ def test_what_follows_the_end_is_noticed(tmp_path: Path) -> None:
         assert outline(read(tmp_path, strange)) == [*pairs, ("", "source_cut")]
 
 
-@pytest.mark.parametrize("data", [b"", b"not a tar", b"x" * 2000, b"\x1f\x8b", gzip.compress(b""), bytes(512)])
+@pytest.mark.parametrize("data", [b"", b"not a tar", b"x" * 2000, b"\x1f\x8b", gzip.compress(b"", mtime=0), bytes(512)])
 def test_what_is_no_tar_is_a_cut(tmp_path: Path, data: bytes) -> None:
     assert outline(read(tmp_path, data)) == [("", "source_cut")]
 
