@@ -17,6 +17,8 @@ from train.log import read_log
 
 from .tiny_demo import SMALL, FinishedDemo
 
+# Whole programs, one after another: on a busy machine they take their time.
+pytestmark = pytest.mark.timeout(1200)
 RECIPE = load_recipe("demo", SMALL)
 IMAGES_PER_CLASS = 2
 

@@ -146,7 +146,7 @@ def test_a_killed_run_leaves_no_half_written_file_and_no_process(made: Path, tmp
 
 
 def test_other_settings_are_refused(made: Path) -> None:
-    with pytest.raises(UserError, match=r"num_pairs 120, now 121 .*\n.*another --out"):
+    with pytest.raises(UserError, match=r"num_pairs was 120, is now 121\n.*another --out"):
         demo.main(["--out", str(made), *ARGUMENTS, "--pairs", "121"])
 
 

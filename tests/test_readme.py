@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+# Whole programs, one after another: on a busy machine they take their time.
+pytestmark = pytest.mark.timeout(1200)
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 OWN_PAIRS = "Your own pairs, in four commands"
