@@ -34,7 +34,7 @@ MAX_CLOCK_DIFFERENCE = 0.1
 NAMES = {
     "two_stage": "two stages",
     "full_length": "full length, same time",
-    "shuffled": "two stages, captions shuffled",
+    "shuffled": "captions shuffled",
     "untrained": "untrained",
 }
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from glob import escape
@@ -220,7 +221,8 @@ def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_intermixed_args(argv)
     recipe = load_recipe("demo", args.overrides)
     settings = {"pairs": args.pairs, "seed": args.seed, "recipe": json.loads(json.dumps(asdict(recipe)))}
-    console = Console()
+    # Into a file or a pipe rich would fold tables at 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else 120)
     all_steps = list(steps(args.out, args.pairs, args.seed, recipe, args.overrides))
     seconds = run_steps(args.out, all_steps, settings, args.fresh, console)
     print(_screen(args.out, summarise(args.out, recipe, seconds), recipe), flush=True)
