@@ -117,7 +117,8 @@ def run_steps(
     for number, step in enumerate(all_steps, 1):
         head = f"[{number}/{len(all_steps)}]"
         if step.name in seconds:
-            console.print(f"\n{head} {step.sentence}: done before, in {seconds[step.name]:,.0f} s", markup=False)
+            done = f"\n{head} {step.sentence}: done before, in {seconds[step.name]:,.0f} s"
+            console.print(done, markup=False, soft_wrap=True)
             continue
         console.print(f"\n{head} {step.sentence}", style="bold", markup=False, highlight=False)
         start, before = perf_counter(), known["interrupted"].pop(step.name, 0.0)
