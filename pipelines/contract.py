@@ -12,33 +12,18 @@ from typing import Protocol
 
 import torch
 
-TEXT_MASKS = ("truncate", "random", "block", "syntax")
-
 
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
     """What the two encoders see in one stage.
 
     res: side in pixels of the square image. text_tokens: text tokens a caption, start and end included.
-    text_mask: which tokens of a longer caption are kept, one of TEXT_MASKS.
+    text_mask: which tokens of a longer caption are kept, one of prep.text_masks.TEXT_MASKS.
     """
 
     res: int
     text_tokens: int
     text_mask: str = "syntax"
-
-
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """Random-resized crops: area and aspect ratio (width / height) are drawn from these ranges, as torchvision
-    defines it.
-
-    Defaults: CLIPA crops 40-100% of the area in every recipe (paper 2305.07017); the aspect range is torchvision's
-    own.
-    """
-
-    crop_area: tuple[float, float] = (0.4, 1.0)
-    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.contract import Augmentation, Batch, TokenBudget
-from pipelines.draws import row_keys
+from pipelines.contract import Batch, TokenBudget
 from pipelines.store_view import StoreView
-from pipelines.text import select
 from pipelines.torch_loader import load_images
+from prep.crops import Augmentation
+from prep.draws import row_keys
 from prep.store import open_store
+from prep.text_masks import select
 
 
 def batches(store_path: Path, budget: TokenBudget, batch_size: int) -> Iterator[Batch]:

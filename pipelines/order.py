@@ -7,7 +7,7 @@ depend on ranks or workers, and resuming means starting at another position.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.draws import stream, words
+from prep.draws import stream, words
 
 NUM_ROUNDS = 6
 

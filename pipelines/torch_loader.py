@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.contract import Augmentation, Batch, TokenBudget
-from pipelines.crops import random_boxes
-from pipelines.draws import row_keys, stream
+from pipelines.contract import Batch, TokenBudget
 from pipelines.order import permute, rows_at
 from pipelines.pixels import central_boxes, cut, decode
 from pipelines.store_view import StoreView
-from pipelines.text import select
+from prep.crops import Augmentation, random_boxes
+from prep.draws import row_keys, stream
 from prep.errors import UserError
 from prep.store import Store
+from prep.text_masks import select
 
 
 def load_images(

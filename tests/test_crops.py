@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 
-from pipelines.contract import Augmentation
-from pipelines.crops import random_boxes
-from pipelines.draws import row_keys
+from prep.crops import Augmentation, random_boxes
+from prep.draws import row_keys
 
 SIDES = st.integers(1, 600)
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.contract import Augmentation, Batch, Loader, TokenBudget
-from pipelines.crops import random_boxes
-from pipelines.draws import row_keys
+from pipelines.contract import Batch, Loader, TokenBudget
 from pipelines.evaluation import batches
 from pipelines.order import rows_at
 from pipelines.pixels import cut, decode
 from pipelines.store_view import StoreView
 from pipelines.torch_loader import TorchLoader
+from prep.crops import Augmentation, random_boxes
+from prep.draws import row_keys
 from prep.errors import UserError
 from prep.store import Store
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.draws import uniforms
 from pipelines.order import permute, rows_at
+from prep.draws import uniforms
 
 KEYS = st.integers(0, 2**64 - 1)
 

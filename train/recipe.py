@@ -8,8 +8,10 @@ it.
 import math
 from dataclasses import dataclass, field
 
-from pipelines.contract import TEXT_MASKS, Augmentation, TokenBudget
+from pipelines.contract import TokenBudget
+from prep.crops import Augmentation
 from prep.errors import UserError
+from prep.text_masks import TEXT_MASKS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.contract import TEXT_MASKS
-from pipelines.text import select
+from prep.text_masks import TEXT_MASKS, select
 
 LENGTH = 77
 SOT, EOT = 49406, 49407

@@ -1,12 +1,26 @@
 """Random-resized-crop boxes, drawn for a whole batch at once from (seed, epoch, row)."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.contract import Augmentation
-from pipelines.draws import U64, uniforms
+from prep.draws import U64, uniforms
 
 NUM_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Random-resized crops: area and aspect ratio (width / height) are drawn from these ranges, as torchvision
+    defines it.
+
+    Defaults: CLIPA crops 40-100% of the area in every recipe (paper 2305.07017); the aspect range is torchvision's
+    own.
+    """
+
+    crop_area: tuple[float, float] = (0.4, 1.0)
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
 
 
 def random_boxes(

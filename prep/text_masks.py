@@ -8,8 +8,9 @@ strategy and length. Start and end of text rank first in all of them and so surv
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.contract import TEXT_MASKS
-from pipelines.draws import U64, uniforms, words
+from prep.draws import U64, uniforms, words
+
+TEXT_MASKS = ("truncate", "random", "block", "syntax")
 
 _ENDS, _PADDING = np.uint64(0), np.uint64(255)
 
