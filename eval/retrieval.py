@@ -24,7 +24,7 @@ from eval.figures import percent
 from pipelines.contract import TokenBudget
 from pipelines.evaluation import batches
 from pipelines.pixels import decode
-from pipelines.store_view import StoreView
+from pipelines.store_view import ImageView
 from prep.errors import UserError
 from prep.progress import bar
 from prep.store import Store, open_store
@@ -181,25 +181,29 @@ def evaluate(
 
 
 def _captions(store: Store, rows: list[int]) -> list[str]:
-    """The cleaned captions of rows, as people read them."""
+    """The first clean caption of each row, as people read it."""
     starts = np.cumsum([0, *(shard.num_samples for shard in store.manifest.shards)])
     found = []
     for row in rows:
         place = int(np.searchsorted(starts, row, side="right")) - 1
-        table = store.open_shard("text", store.manifest.shards[place].shard).read_all()
-        found.append(str(table.column("caption")[row - int(starts[place])].as_py()))
+        captions = (
+            store.captions(source, store.manifest.shards[place].shard)[row - int(starts[place])]
+            for source in store.manifest.caption_sources
+        )
+        found.append(next(caption for own in captions for caption in own))
     return found
 
 
 def draw(result: RetrievalResult, path: Path) -> None:
     """The result's examples as a line of pictures each, a PNG at `path`; in the largest resolution of the store."""
     store = open_store(Path(result.store))
-    view = StoreView(store, max(store.manifest.resolutions))
+    view = ImageView(store, max(store.manifest.resolutions))
     captions = _captions(store, [example.row for example in result.examples])
     rows = []
     for example, caption in zip(result.examples, captions, strict=True):
-        encoded = view.images(np.array([example.row, *example.retrieved], np.int64)).encoded
-        own, *found = (thumbnail(decode(image)) for image in encoded)
+        images = view.images(np.array([example.row, *example.retrieved], np.int64))
+        shapes = zip(images.encoded, images.heights.tolist(), images.widths.tolist(), strict=True)
+        own, *found = (thumbnail(decode(*image, view.is_raw)) for image in shapes)
         rows.append(figures.RetrievalRow(caption, own, tuple(found), example.rank, result.num_images))
     first, five = (f"{percent(result.text_to_image[k])} (guessing {percent(result.chance[k])})" for k in (1, 5))
     drawn = f"{len(rows)} of {result.num_captions:,} captions, drawn at random"

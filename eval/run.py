@@ -28,7 +28,7 @@ from eval.figures import percent
 from eval.templates import TEMPLATES, find_templates
 from eval.zeroshot import interval_text
 from pipelines.contract import TokenBudget
-from pipelines.store_view import StoreView
+from pipelines.store_view import ImageView
 from prep.errors import UserError, run_main
 from prep.files import write_json
 from prep.store import open_store, parse_manifest
@@ -61,7 +61,7 @@ def _check_data(run: Path, budget: TokenBudget, zeroshot_dirs: Sequence[Path], r
         open_class_folder(folder)
     if retrieval_store is not None:
         store = open_store(retrieval_store)
-        StoreView(store, budget.res)
+        ImageView(store, budget.res)
         trained, found = parse_manifest(run / "manifest.json").tokenizer, store.manifest.tokenizer
         if trained != found:
             problem = f"wanted the token ids that the run was trained on ({trained}), found those of {found}"

@@ -1,4 +1,4 @@
-"""From a stored JPEG to a square of pixels: decode, cut a box, resize antialiased. Other loaders must match it."""
+"""From a stored copy to a square of pixels: decode, cut a box, resize antialiased. Other loaders must match it."""
 
 import numpy as np
 import simplejpeg
@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 
-def decode(encoded: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Stored JPEG bytes to RGB pixels, uint8 [H, W, 3]. Raises ValueError when the bytes are damaged."""
+def decode(encoded: NDArray[np.uint8], height: int, width: int, is_raw: bool) -> NDArray[np.uint8]:
+    """Stored bytes, JPEG or raw, to RGB pixels, uint8 [height, width, 3]. Raises ValueError when they are damaged."""
+    if is_raw:
+        return encoded.reshape(height, width, 3).copy()  # torch wants memory that it may write to
     pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(encoded, colorspace="RGB", strict=True)
     return pixels
 

@@ -2,188 +2,192 @@
 
     python -m prep.build --input 'pairs/*.tar' --out store/ --res 112 160 224
 
-Every tar becomes one shard. Interrupted, the same command goes on with the shards that are missing, and ends with the
-same bytes as a build that was never interrupted, with any number of workers.
+The input: webdataset tars, folders of images with .txt files, tables (CSV, TSV, JSONL, parquet), Hugging Face datasets
+folders; on the local disk or at an fsspec URL, and so is the store. On a store that is there already, the same command
+with more in it adds a resolution, a tagger, a tokenizer, a caption source or a crop bank, and rewrites nothing.
+
+Interrupted, the same command goes on with what is missing, and ends with the same bytes as a build that was never
+interrupted, with any number of workers.
 """
 
-import argparse
 import os
-import shlex
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from prep import build_options
+from prep.build_options import Engine
+from prep.build_summary import counts_of, print_summary
+from prep.columns import ColumnPlan
+from prep.engine import run
 from prep.errors import UserError, run_main
-from prep.files import working_in
 from prep.images import ImageLimits
-from prep.plan import Options, Plan, adopt
+from prep.manifest import ColumnRecord, Manifest, fold
+from prep.pairs import Reason
+from prep.passes import Shard, Tools
+from prep.places import Folder
+from prep.plan import Inputs, adopt, fingerprint
 from prep.progress import bar
-from prep.shard import build_shard, finished
-from prep.sources import list_tars
-from prep.store import Manifest, ShardRecord, fold, write_manifest
-from prep.tagger import load_tagger
+from prep.schemas import ROWS_FOLDER, shard_file
+from prep.shard import build_shard, try_pairs
+from prep.sources import Part, SourceOptions
 from prep.tokenizer import load_tokenizer
-from prep.workers import Report, run_tasks
+from prep.work import Fault, Report
 
-# CLIPA crops at least 40% of an image's area; the side of such a square crop is sqrt(0.4) of the whole.
-DEFAULT_MARGIN = 1 / 0.4**0.5
-DEFAULT_QUALITY = 95
+Records = dict[tuple[str, int], ColumnRecord]
+"""The records of what is finished, by column folder and shard."""
 
 
 @dataclass(frozen=True, slots=True)
-class _StartWorker:
-    """What a worker loads once, and then does with each shard."""
+class StartWorker:
+    """What a worker loads once; see `prep.workers`. url: of the store. tokenizers, taggers: names."""
 
-    store: Path
-    plan: Plan
+    url: str
+    source: SourceOptions
+    limits: ImageLimits
+    tokenizers: tuple[str, ...]
+    taggers: tuple[str, ...]
 
-    def __call__(self, report: Report) -> Callable[[int], ShardRecord]:
+    def __call__(self, report: Report) -> "Worker":
+        """Load them."""
         torch.set_num_threads(1)
-        options, inputs = self.plan.options, self.plan.inputs
-        tokenizer, tagger = load_tokenizer(), load_tagger(options.tagger["name"])
-        return lambda shard: build_shard(self.store, shard, inputs[shard], options, tokenizer, tagger, report)
-
-
-def build(plan: Plan, store: Path, num_workers: int) -> tuple[Manifest, int]:
-    """Build what is missing of a store and write its manifest last; returns it and the pairs that were read now.
-
-    Raises `UserError` when the folder belongs to another plan, a worker dies, or not one pair was kept.
-    """
-    with working_in(store):
-        return _build(plan, store, num_workers)
-
-
-def _build(plan: Plan, store: Path, num_workers: int) -> tuple[Manifest, int]:
-    adopt(store, plan.to_json())
-    _remove_half_written(store)
-    done = {shard: record for shard in range(len(plan.inputs)) if (record := finished(store, shard))}
-    missing = [shard for shard in range(len(plan.inputs)) if shard not in done]
-    if missing:
-        with bar(sum(plan.inputs[shard].stat().st_size for shard in missing), "preparing", "bytes") as progress:
-            records = run_tasks(_StartWorker(store, plan), missing, num_workers, progress, "pairs")
-            done |= {record.shard: record for record in records}
-    manifest = fold(plan.fingerprint, _settings(plan.options), [done[shard] for shard in sorted(done)])
-    if manifest.num_read == 0:
-        raise UserError(str(plan.inputs[0]), "wanted tars of pairs, but they are empty", "Give other --input.")
-    if manifest.num_samples == 0:
-        raise UserError(
-            str(store),
-            f"none of the {manifest.num_read:,} pairs could be kept ({_counts(manifest.rejects)})",
-            f"The reasons, pair by pair, are in {store / 'rejects'}.",
+        return Worker(
+            Tools(
+                Folder.of(self.url),
+                self.source,
+                self.limits,
+                {name: load_tokenizer(name) for name in self.tokenizers},
+                {name: build_options.tagger(name) for name in self.taggers},
+                report,
+            )
         )
-    write_manifest(store, manifest)
-    return manifest, sum(done[shard].num_read for shard in missing)
 
 
-def _settings(options: Options) -> dict[str, object]:
-    return {
-        "resolutions": options.resolutions,
-        "margin": options.margin,
-        "encoding": f"jpeg q{options.quality} 4:4:4",
-        "tokenizer": options.tokenizer,
-        "tagger": options.tagger,
-    }
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The work of one worker process, shard after shard."""
+
+    tools: Tools
+
+    def do(self, task: Shard, faults: Mapping[int, Fault]) -> list[ColumnRecord]:
+        """Build what is missing of a shard."""
+        return build_shard(task, self.tools, faults)
+
+    def try_items(self, task: Shard, first: int, last: int, faults: Mapping[int, Fault]) -> None:
+        """Prepare some pairs of a shard without writing anything."""
+        try_pairs(task, self.tools, first, last, faults)
 
 
-def _remove_half_written(store: Path) -> None:
-    for path in store.glob("*/.*.tmp"):
-        path.unlink()
+def build(
+    folder: Folder, inputs: Inputs | None, source: SourceOptions, columns: Sequence[ColumnPlan], engine: Engine
+) -> tuple[Manifest, int]:
+    """Build what is missing of a store and write its manifest last; returns it and the number of pairs done now.
+
+    inputs: None to add only what stands on the stored captions. Raises `UserError` when the folder belongs to another
+    plan, a worker dies again and again, or not one pair was kept.
+    """
+    with folder.working():
+        plan = adopt(folder, inputs, columns)
+        planned = {name: ColumnPlan(name, c["kind"], c["settings"]) for name, c in plan["columns"].items()}
+        folder.remove_half_written()
+        done = _finished(folder, planned, len(plan["inputs"]))
+        shards = _missing(plan, planned, inputs, done)
+        if shards:
+            for record in _run(folder, shards, source, plan, engine):
+                done[record.folder, record.shard] = record
+        names = [part["name"] for part in plan["inputs"]]
+        settings = {name: (column.kind, column.settings) for name, column in planned.items()}
+        manifest = fold(fingerprint(plan), names, settings, list(done.values()))
+        _check_not_empty(folder, manifest)
+        folder.write_json("manifest.json", manifest.to_json())
+        return manifest, sum(done[ROWS_FOLDER, shard.number].num_read for shard in shards)
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
+def _finished(folder: Folder, planned: dict[str, ColumnPlan], num_shards: int) -> Records:
+    """The records of files that are there with their recorded sizes. A damaged record counts as missing."""
+    found: Records = {}
+    for name in planned:
+        there = set(folder.names(f"records/{name}"))
+        for shard in range(num_shards):
+            path = shard_file(f"records/{name}", shard)
+            if path.rpartition("/")[2] not in there:
+                continue
+            try:
+                record = ColumnRecord.from_json(folder.read_json(path))
+            except (UserError, TypeError, KeyError):
+                continue  # the file is built again, which is what anyone would tell the user to do
+            if all(folder.size(file.path) == file.num_bytes for file in record.files):
+                found[name, shard] = record
+    return found
 
 
-def _summary(store: Path, manifest: Manifest, num_now: int, seconds: float) -> None:
-    console = Console(highlight=False)
-    table = Table(title=Text(f"{store}: {manifest.num_samples:,} samples"), title_justify="left", show_header=False)
-    rejected = sum(manifest.rejects.values())
-    now = f"{num_now:,} now in {seconds:,.1f} s, {num_now / seconds:,.0f}/s" if num_now else "all before"
-    table.add_row("read", f"{manifest.num_read:,} pairs ({now})")
-    table.add_row("kept", f"{manifest.num_samples:,}")
-    table.add_row("rejected", f"{rejected:,}" + (f" ({_counts(manifest.rejects)})" if rejected else ""))
-    table.add_row("captions longer than 77 tokens", f"{manifest.num_captions_truncated:,}")
-    for res in manifest.resolutions:
-        size = manifest.bytes_of(str(res))
-        small = manifest.num_small.get(str(res), 0)
-        note = f"; {small:,} originals were smaller than the margin copy" if small else ""
-        table.add_row(f"{res} px", f"{size / 1e6:,.1f} MB, {size / manifest.num_samples:,.0f} bytes a sample{note}")
-    table.add_row("tokenizer, tagger", f"{manifest.tokenizer['name']}, {_name(manifest.tagger)}")
-    console.print(table)
-    console.print(
-        Text(f"Next: python -m train.run RECIPE --store {shlex.quote(str(store))} --out run/"), soft_wrap=True
-    )
+def _missing(plan: dict[str, Any], planned: dict[str, ColumnPlan], inputs: Inputs | None, done: Records) -> list[Shard]:
+    shards = []
+    for number, part in enumerate(plan["inputs"]):
+        has_rows = (ROWS_FOLDER, number) in done
+        # Without rows nothing that follows them can be trusted to be of the same pairs.
+        missing = tuple(column for name, column in planned.items() if not has_rows or (name, number) not in done)
+        if not missing:
+            continue
+        stored_alone = has_rows and all(column.kind in ("tokens", "priorities") for column in missing)
+        if inputs is None and not stored_alone:
+            raise UserError(
+                "--input",
+                f"shard {number} of {missing[0].folder} is still to be built from the input, which is not given",
+                "Give the same --input as before.",
+            )
+        # Without inputs only the stored captions are read, and the part is a name for messages.
+        where = inputs.parts[number] if inputs else Part("tar", part["name"], part["name"], 0)
+        shards.append(Shard(number, where, missing, has_rows))
+    return shards
 
 
-def _name(tagger: dict[str, str]) -> str:
-    return " ".join(tagger[key] for key in ("name", "model", "version") if key in tagger)
+def _run(
+    folder: Folder, shards: list[Shard], source: SourceOptions, plan: dict[str, Any], engine: Engine
+) -> Iterator[ColumnRecord]:
+    missing = [column for shard in shards for column in shard.missing]
+    tokenizers = {c.settings["name"] for c in missing if c.kind == "tokens"}
+    tokenizers |= {c.settings["tokenizer_name"] for c in missing if c.kind == "priorities"}
+    taggers = {c.settings["name"]: c.settings["tagger"] for c in missing if c.kind == "priorities"}
+    for name, planned in taggers.items():
+        if (now := build_options.tagger(name).identity()) != planned:
+            raise UserError(
+                f"tagger {name}", f"the store was planned with {planned}, here is {now}", "Install that one."
+            )
+    limits = {key: value for key, value in plan["limits"].items() if key != "max_caption_bytes"}
+    # Workers on other machines start elsewhere.
+    url = os.path.abspath(folder.path) if folder.is_local else folder.url
+    start = StartWorker(url, source, ImageLimits(**limits), tuple(sorted(tokenizers)), tuple(sorted(taggers)))
+    with bar(sum(shard.part.num_bytes for shard in shards) or None, "preparing", "bytes") as progress:
+        for records in run(
+            engine.name, engine.address, start, shards, engine.num_workers, progress, "pairs", engine.limits
+        ):
+            yield from records
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m prep.build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    limits = ImageLimits()
-    add("--input", nargs="+", required=True, metavar="TAR", help="webdataset tars; quoted patterns are expanded")
-    add("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
-    add(
-        "--res",
-        type=int,
-        nargs="+",
-        required=True,
-        metavar="PX",
-        help="sides of the square images to train on, in pixels",
-    )
-    add(
-        "--margin",
-        type=float,
-        default=DEFAULT_MARGIN,
-        help="stored short side / res (default 1.58: room for 40%% crops)",
-    )
-    add("--quality", type=int, default=DEFAULT_QUALITY, help="JPEG quality 1-100 of stored images, 4:4:4 (default 95)")
-    add("--tagger", default="spacy", help="part-of-speech tagger (default spacy)")
-    add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one a core)")
-    add("--max-pixels", type=int, default=limits.max_pixels, help="larger images are rejected (default %(default)s)")
-    add("--max-aspect", type=float, default=limits.max_aspect, help="longer images are rejected (default %(default)s)")
-    return parser
-
-
-def _check(args: argparse.Namespace) -> None:
-    wrong = [
-        ("--res", [r for r in args.res if not 8 <= r <= 4096], "8 to 4096 pixels"),
-        ("--margin", [m for m in [args.margin] if not 1 <= m <= 8], "1 to 8"),
-        ("--quality", [q for q in [args.quality] if not 1 <= q <= 100], "1 to 100"),
-        ("--workers", [w for w in [args.workers] if w < 1], "at least 1"),
-    ]
-    for option, values, wanted in wrong:
-        if values:
-            raise UserError(option, f"wanted {wanted}, found {values[0]}", "See python -m prep.build --help.")
+def _check_not_empty(folder: Folder, manifest: Manifest) -> None:
+    if manifest.num_read == 0:
+        raise UserError("--input", "wanted pairs, but there are none in it", "Give other --input.")
+    if manifest.num_samples == 0:
+        remedy = f"The reasons, pair by pair, are in {folder.url}/rejects."
+        if set(manifest.rejects) == {Reason.CAPTION_MISSING.value}:
+            remedy += " Name the caption's place: --captions original=..."
+        raise UserError(
+            folder.url,
+            f"none of the {manifest.num_read:,} pairs could be kept ({counts_of(manifest.rejects)})",
+            remedy,
+        )
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the program; see the module's docstring."""
-    args = _parser().parse_args(argv)
-    _check(args)
-    inputs = list_tars(args.input)
-    tokenizer, tagger = load_tokenizer(), load_tagger(args.tagger)
-    options = Options(
-        resolutions=tuple(sorted(set(args.res))),
-        margin=args.margin,
-        quality=args.quality,
-        limits=ImageLimits(max_pixels=args.max_pixels, max_aspect=args.max_aspect),
-        tokenizer=tokenizer.identity(),
-        tagger=tagger.identity(),
-    )
+    asked = build_options.parse(argv, __doc__ or "")
     start = perf_counter()
-    manifest, num_now = build(Plan(tuple(inputs), options), args.out, args.workers)
-    _summary(args.out, manifest, num_now, perf_counter() - start)
+    manifest, num_now = build(asked.folder, asked.inputs, asked.source, asked.columns, asked.engine)
+    print_summary(asked.folder, manifest, num_now, perf_counter() - start)
 
 
 if __name__ == "__main__":

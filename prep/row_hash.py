@@ -1,65 +1,108 @@
 """A hash for each row of a record batch: what tells a flipped byte's row, to `prep.verify` and to a loader.
 
 xxh3-64 over the row's columns in the order of the schema, `hash` itself left out: fixed-width values as their
-little-endian bytes, fixed-size lists as those of their items, strings and binaries as their length (uint64,
-little-endian) and their bytes, lists as the number of their items (the same) and the items, each by these rules.
+little-endian bytes, fixed-size lists as those of their items, booleans as one byte, strings and binaries as their length
+(uint64, little-endian) and their bytes, lists as the number of their items (the same) and the items, each by these
+rules.
+
+Only the buffers are read, and a slice outside of them is short: offsets that were damaged give another hash, no crash.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-Parts = Sequence[bytes | memoryview]
-"""One piece of each row's bytes."""
+PartOf = Callable[[int], bytes]
+"""The bytes that a row of a column adds to its hash."""
+
+
+class RowHasher:
+    """Hashes single rows of a record batch that has no nulls. Raises TypeError for a type that no store holds."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        names = [name for name in batch.schema.names if name != "hash"]
+        self._parts = [_part_of(batch.column(name)) for name in names]
+
+    def __call__(self, row: int) -> int:
+        """The hash of one row."""
+        return xxhash.xxh3_64_intdigest(b"".join([part(row) for part in self._parts]))
 
 
 def hash_rows(batch: pa.RecordBatch) -> NDArray[np.uint64]:
-    """uint64 [N] for a record batch of N rows without nulls, whether or not it has its `hash` column already."""
-    columns = [column_parts(batch.column(name)) for name in batch.schema.names if name != "hash"]
-    return np.array([xxhash.xxh3_64_intdigest(b"".join(row)) for row in zip(*columns, strict=True)], np.uint64)
+    """uint64 [N] for a record batch of N rows, whether or not it has its `hash` column already."""
+    hasher = RowHasher(batch)
+    return np.array([hasher(row) for row in range(len(batch))], np.uint64)
 
 
-def column_parts(column: pa.Array) -> Parts:
-    """The bytes that each row of a column adds to its hash. Raises TypeError for a type that no store holds."""
+def damaged_rows(batch: pa.RecordBatch, rows: Iterable[int]) -> list[int]:
+    """Those of `rows` whose `hash` is not that of their other columns."""
+    hasher = RowHasher(batch)
+    stored = np.frombuffer(batch.column("hash").buffers()[1], np.uint64)
+    return [row for row in rows if hasher(row) != int(stored[row])]
+
+
+def _part_of(column: pa.Array) -> PartOf:
     kind = column.type
-    if pa.types.is_fixed_size_list(kind):
-        width = kind.list_size * (kind.value_type.bit_width // 8)
-        return _slices(column.flatten(), width, len(column))
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return _slices(column, kind.bit_width // 8, len(column))
-    if pa.types.is_boolean(kind):
-        return [bytes([value]) for value in column.to_pylist()]
     if pa.types.is_list(kind):
-        return _list_parts(column)
+        return _list_part(column)
     if pa.types.is_large_binary(kind) or pa.types.is_string(kind):
-        offsets, data = _variable(column)
-        view = memoryview(data)
-        ends = offsets.tolist()
-        return [_length(end - start) + view[start:end] for start, end in zip(ends, ends[1:], strict=False)]
-    raise TypeError(f"no hash is defined for {kind}")
+        offsets, data = _offsets(column, 8 if pa.types.is_large_binary(kind) else 4), _bytes(column.buffers()[2])
+        return lambda row: _sized(bytes(data[offsets[row] : offsets[row + 1]]))
+    width = _width(kind)
+    if width is None:
+        if not pa.types.is_boolean(kind):
+            raise TypeError(f"no hash is defined for {kind}")
+        return lambda row: bytes([column[row].as_py()])
+    raw, start = _values(column)
+    return lambda row: bytes(raw[(start + row) * width : (start + row + 1) * width])
 
 
-def _length(number: int) -> bytes:
-    return number.to_bytes(8, "little")
+def _list_part(column: pa.Array) -> PartOf:
+    offsets, items, width = _offsets(column, 4), column.values, _width(column.type.value_type)
+    if width is not None:
+        raw, _ = _values(items)
+        return lambda row: _count(offsets[row + 1] - offsets[row]) + bytes(
+            raw[offsets[row] * width : offsets[row + 1] * width]
+        )
+    part, num_items = _part_of(items), len(items)
+
+    def joined(row: int) -> bytes:
+        start, end = offsets[row], offsets[row + 1]
+        within = range(max(start, 0), min(end, num_items))
+        return _count(end - start) + b"".join([part(item) for item in within])
+
+    return joined
 
 
-def _slices(values: pa.Array, width: int, num_rows: int) -> Parts:
-    raw = np.ascontiguousarray(values.to_numpy(zero_copy_only=True)).tobytes()
-    return [raw[i * width : (i + 1) * width] for i in range(num_rows)]
+def _width(kind: pa.DataType) -> int | None:
+    """Bytes of a fixed-width value; None when it has no such width, or is smaller than a byte."""
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * int(kind.value_type.bit_width // 8)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return int(kind.bit_width // 8)
+    return None
 
 
-def _list_parts(column: pa.Array) -> Parts:
-    ends = (column.offsets.to_numpy() - column.offsets[0].as_py()).tolist()
-    items = column_parts(column.flatten())
-    return [_length(end - start) + b"".join(items[start:end]) for start, end in zip(ends, ends[1:], strict=False)]
+def _values(column: pa.Array) -> tuple[memoryview, int]:
+    """The bytes of a fixed-width column's values, and the place of its first."""
+    return _bytes(column.buffers()[-1]), column.offset
 
 
-def _variable(column: pa.Array) -> tuple[NDArray[np.int64], pa.Buffer]:
-    """The offsets [N + 1] of a string or binary column, and the buffer that they point into."""
-    wide = pa.types.is_large_binary(column.type)
-    _, offsets, data = column.buffers()
-    found = np.frombuffer(offsets, np.int64 if wide else np.int32)[column.offset : column.offset + len(column) + 1]
-    return found.astype(np.int64), data if data is not None else pa.py_buffer(b"")
+def _bytes(buffer: pa.Buffer | None) -> memoryview:
+    return memoryview(buffer if buffer is not None else b"")
+
+
+def _offsets(column: pa.Array, width: int) -> list[int]:
+    found: list[int] = np.frombuffer(column.buffers()[1], f"<i{width}")[column.offset :].tolist()
+    return found[: len(column) + 1] if found else [0]
+
+
+def _count(number: int) -> bytes:
+    return (number % 2**64).to_bytes(8, "little")
+
+
+def _sized(data: bytes) -> bytes:
+    return _count(len(data)) + data

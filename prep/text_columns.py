@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prep.store import CONTEXT_LENGTH
-from prep.tagger import OTHER, Tagged, Tagger
-from prep.tokenizer import END_OF_TEXT, START_OF_TEXT, Tokenizer
+from prep.taggers import OTHER, Tagged, Tagger
+from prep.tokenizer import Tokenizer
 
 ENDS = 0
 """Priority of start and end of text, which every mask keeps; 1 to 4 are the tagger's classes."""
@@ -40,71 +40,71 @@ class Annotated:
     truncated: NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """One caption's kept ids and where the word of each begins in `seen`, the text for the tagger."""
-
-    ids: list[int]
-    starts: list[int]
-    seen: str
-    truncated: bool
-
-
 def annotate(texts: Sequence[str], tokenizer: Tokenizer, tagger: Tagger) -> Annotated:
     """Tokens and priorities of clean captions (see `prep.captions`). Repeated captions are tagged once."""
     row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    encoded = [_encode(text, tokenizer) for text in row_of]
-    num_ids = np.array([len(e.ids) for e in encoded], np.int64)
-    rows = np.repeat(np.arange(len(encoded)), num_ids)
-    starts = np.array([start for e in encoded for start in e.starts], np.int64)
-    places = np.arange(len(rows)) - np.repeat(np.cumsum(num_ids) - num_ids, num_ids) + 1
-    ends = np.arange(len(encoded)), num_ids + 1
+    ids, starts, num_ids, seen = _encode(list(row_of), tokenizer)
+    truncated = num_ids > _MAX_CONTENT
+    kept = _places(num_ids) < _MAX_CONTENT
+    num_ids = np.minimum(num_ids, _MAX_CONTENT)
+    rows, places = np.repeat(np.arange(len(num_ids)), num_ids), _places(num_ids) + 1
+    ends = np.arange(len(num_ids)), num_ids + 1
 
-    tokens = np.zeros((len(encoded), CONTEXT_LENGTH), np.uint16)
-    tokens[rows, places] = [id_ for e in encoded for id_ in e.ids]
-    tokens[:, 0] = START_OF_TEXT
-    tokens[ends] = END_OF_TEXT
-    priorities = np.full((len(encoded), CONTEXT_LENGTH), PADDING, np.uint8)
-    priorities[rows, places] = _covering_classes(rows, starts, tagger.tag([e.seen for e in encoded]))
+    tokens = np.zeros((len(num_ids), CONTEXT_LENGTH), np.uint16)
+    tokens[rows, places] = ids[kept]
+    tokens[:, 0] = tokenizer.start
+    tokens[ends] = tokenizer.end
+    priorities = np.full((len(num_ids), CONTEXT_LENGTH), PADDING, np.uint8)
+    priorities[rows, places] = _covering_classes(rows, starts[kept], seen, tagger.tag(seen))
     priorities[:, 0] = ENDS
     priorities[ends] = ENDS
 
     index = np.array([row_of[text] for text in texts], np.int64)
-    truncated = np.array([e.truncated for e in encoded], np.bool_)
-    return Annotated(tokens[index], priorities[index], (num_ids + 2).astype(np.uint8)[index], truncated[index])
+    num_tokens = (num_ids + 2).astype(np.uint8)
+    return Annotated(tokens[index], priorities[index], num_tokens[index], truncated[index])
 
 
-def _encode(text: str, tokenizer: Tokenizer) -> _Encoded:
-    lowered = text.lower()
-    ids: list[int] = []
-    starts: list[int] = []
-    for word, start, _ in tokenizer.encode_words(lowered):
-        ids += word
-        starts += [start] * len(word)
-        if len(ids) > _MAX_CONTENT:
-            break
-    if len(lowered) != len(text):  # U+0130, a capital I with a dot, lowers to two characters
-        origin = [place for place, character in enumerate(text) for _ in character.lower()]
-        starts = [origin[start] for start in starts]
-    if len(ids) <= _MAX_CONTENT:
-        return _Encoded(ids, starts, text, truncated=False)
-    ids, starts = ids[:_MAX_CONTENT], starts[:_MAX_CONTENT]
-    end = text.find(" ", starts[-1] + _LOOKAHEAD)
-    return _Encoded(ids, starts, text if end < 0 else text[:end], truncated=True)
+def _encode(
+    texts: list[str], tokenizer: Tokenizer
+) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """Ids of all texts, where in its text the word of each begins, how many a text has; and texts for the tagger."""
+    lowered = [text.lower() for text in texts]
+    ids, starts, ends = tokenizer.encode_texts(lowered)
+    num_ids, seen = np.diff(ends, prepend=0), list(texts)
+    for row, (text, low) in enumerate(zip(texts, lowered, strict=True)):
+        if len(low) != len(text):  # U+0130, a capital I with a dot, lowers to two characters
+            origin = np.array([place for place, character in enumerate(text) for _ in character.lower()])
+            of_text = slice(ends[row] - num_ids[row], ends[row])
+            starts[of_text] = origin[starts[of_text]]
+    for row in np.flatnonzero(num_ids > _MAX_CONTENT).tolist():
+        last = starts[ends[row] - num_ids[row] + _MAX_CONTENT - 1]
+        end = texts[row].find(" ", last + _LOOKAHEAD)
+        seen[row] = texts[row] if end < 0 else texts[row][:end]
+    return ids, starts, num_ids, seen
 
 
-def _covering_classes(rows: NDArray[np.int64], starts: NDArray[np.int64], tagged: list[Tagged]) -> NDArray[np.uint8]:
+def _places(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... counts[0] - 1, 0, 1, ... counts[1] - 1, ..."""
+    ends = np.cumsum(counts)
+    return np.arange(counts.sum()) - np.repeat(ends - counts, counts)
+
+
+def _covering_classes(
+    rows: NDArray[np.int64], starts: NDArray[np.int64], texts: Sequence[str], tagged: list[Tagged]
+) -> NDArray[np.uint8]:
     """For each place (row, start) the class of the last word of that row that begins at or before it, else OTHER.
 
-    One binary search serves the batch: each row gets a stretch of one long line, with a word of class OTHER at its
-    head.
+    All texts are laid out as one line, each with a word of class OTHER at its head, and the line is painted with the
+    classes of its words.
     """
-    stretch = np.int64(1 << 32)
+    lengths = np.array([len(text) + 1 for text in texts], np.int64)
+    heads = np.cumsum(lengths) - lengths
     num_words = np.array([len(t.starts) for t in tagged], np.int64)
-    heads = np.arange(len(tagged), dtype=np.int64) * stretch
-    words = np.concatenate([*(t.starts for t in tagged), np.zeros(0, np.int64)]) + np.repeat(heads, num_words) + 1
-    line = np.insert(words, np.cumsum(num_words) - num_words, heads)
+    first = np.cumsum(num_words) - num_words
+    begins = np.concatenate([*(t.starts for t in tagged), np.zeros(0, np.int64)]) + np.repeat(heads, num_words) + 1
+    begins = np.insert(begins, first, heads)
     classes = np.concatenate([*(t.classes for t in tagged), np.zeros(0, np.uint8)])
-    classes = np.insert(classes, np.cumsum(num_words) - num_words, np.uint8(OTHER))
-    found: NDArray[np.uint8] = classes[np.searchsorted(line, rows * stretch + starts + 1, side="right") - 1]
+    classes = np.insert(classes, first, np.uint8(OTHER))
+    line = np.repeat(classes, np.diff(begins, append=lengths.sum()))
+    found: NDArray[np.uint8] = line[heads[rows] + starts + 1]
     return found

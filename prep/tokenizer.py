@@ -4,8 +4,7 @@ A caption is cleaned and lower-cased, split into words (a regular expression), a
 pair by pair. The vocabulary, 1.3 MB, comes with the `open_clip_torch` package, which is located but never imported:
 importing it takes seconds and pulls in torch. Its hash is pinned, and so are the ids.
 
-Ids: 0-255 bytes, 256-511 bytes at the end of a word, then one per merge in order of rank, START_OF_TEXT, END_OF_TEXT.
-Since merges are numbered by rank, "the lowest rank" and "the lowest new id" are the same.
+Ids: those of `prep.byte_pairs`, then START_OF_TEXT, END_OF_TEXT.
 
 As in open_clip, the literal texts "<start_of_text>" and "<end_of_text>" in a caption become those very ids, and a
 model that pools at the first end of text reads no further; the "<|endoftext|>" of OpenAI's own tokenizer is
@@ -14,18 +13,20 @@ punctuation and letters.
 
 import gzip
 import hashlib
+from array import array
 from collections.abc import Sequence
 from functools import cache
-from heapq import heapify, heappop, heappush
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from prep.byte_pairs import merge, parse_merges, symbols_of
 from prep.captions import clean
+from prep.chunks import ChunkTable
 from prep.errors import UserError
 from prep.store import CONTEXT_LENGTH
 
@@ -37,7 +38,6 @@ VOCABULARY_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d
 Word = tuple[tuple[int, ...], int, int]
 """The ids of one word, and the word's place in the text: start, end."""
 
-_FIRST_MERGE = 512
 _SPECIAL = {"<start_of_text>": START_OF_TEXT, "<end_of_text>": END_OF_TEXT}
 # OpenAI's pattern with open_clip's names of the special tokens. No alternative matches a space, and none looks around
 # itself, so what lies between two spaces can be split, and remembered, on its own.
@@ -50,63 +50,78 @@ _MAX_REMEMBERED = 1 << 16
 _MAX_REMEMBERED_LENGTH = 64
 
 
-class _Chunks(dict[str, tuple[Word, ...]]):
-    """The words of each text between two spaces, encoded when first asked for."""
+class Encoded(NamedTuple):
+    """The ids of many texts, one text after another: uint16 [I].
 
-    def __init__(self, merges: dict[tuple[int, int], int]) -> None:
+    starts: int64 [I], place in its text of the word that an id belongs to; ends: int64 [B], of each text in I.
+    """
+
+    ids: NDArray[np.uint16]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+class Chunks(dict[str, tuple[Word, ...]]):
+    """The words of each text between two spaces, encoded when first asked for: what tokenizers differ in."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self._merges = merges
+        self._table, self._ids = ChunkTable(), array("H")
+
+    def words(self, chunk: str) -> tuple[Word, ...]:
+        """The words of one text without spaces."""
+        raise NotImplementedError
 
     def __missing__(self, chunk: str) -> tuple[Word, ...]:
-        words = tuple((self._encode(m.group()), m.start(), m.end()) for m in _WORD.finditer(chunk))
+        words = self.words(chunk)
         if len(chunk) <= _MAX_REMEMBERED_LENGTH:
             if len(self) >= _MAX_REMEMBERED:
                 self.clear()
             self[chunk] = words
         return words
 
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """See `Tokenizer.encode_texts`."""
+        if len(self._table) > _MAX_REMEMBERED or self._table.num_parts > 8 * _MAX_REMEMBERED:
+            self._table, self._ids = ChunkTable(), array("H")
+        found = self._table.find([text.split(" ") for text in texts], self._learn)
+        parts = self._table.parts(found)
+        ids = np.frombuffer(self._ids, np.uint16)[parts.rows] if self._ids else np.zeros(0, np.uint16)
+        return Encoded(ids, parts.starts, parts.ends)
+
+    def _learn(self, new: list[str]) -> None:
+        for chunk in new:
+            words = self.words(chunk)
+            self._table.add(chunk, [start for ids, start, _ in words for _ in ids])
+            self._ids.extend(id_ for ids, _, _ in words for id_ in ids)
+
+
+class _ClipChunks(Chunks):
+    def __init__(self, merges: dict[tuple[int, int], int]) -> None:
+        super().__init__()
+        self._merges = merges
+
+    def words(self, chunk: str) -> tuple[Word, ...]:
+        return tuple((self._encode(m.group()), m.start(), m.end()) for m in _WORD.finditer(chunk))
+
     def _encode(self, word: str) -> tuple[int, ...]:
         if word in _SPECIAL:
             return (_SPECIAL[word],)
-        symbols = [_BYTE_IDS[byte] for byte in word.encode()]
-        symbols[-1] += 256
-        return merge(symbols, self._merges)
-
-
-def merge(symbols: list[int], merges: dict[tuple[int, int], int]) -> tuple[int, ...]:
-    """Merge neighbours, the lowest new id first and the leftmost of equals, until no pair is in `merges`.
-
-    A heap over a linked list: n log n in the number of symbols, where going over the word once per merge takes n^2. The
-    result is the same because each entry of the vocabulary is made by one merge only: a pair with a new symbol in it
-    always ranks behind the merge that made the symbol, so no merge has to wait for its turn. Consumes `symbols`.
-    """
-    before, after = list(range(-1, len(symbols) - 1)), list(range(1, len(symbols) + 1))
-    heap = [(merges[pair], left) for left, pair in enumerate(pairwise(symbols)) if pair in merges]
-    heapify(heap)
-    while heap:
-        merged, left = heappop(heap)
-        right = after[left]
-        if right == len(symbols) or merges.get((symbols[left], symbols[right])) != merged:
-            continue  # an earlier merge took one of the two
-        symbols[left], symbols[right] = merged, -1
-        after[left] = after[right]
-        if after[left] < len(symbols):
-            before[after[left]] = left
-            if (new := merges.get((merged, symbols[after[left]]))) is not None:
-                heappush(heap, (new, left))
-        if before[left] >= 0 and (new := merges.get((symbols[before[left]], merged))) is not None:
-            heappush(heap, (new, before[left]))
-    return tuple(symbol for symbol in symbols if symbol >= 0)
+        return merge(symbols_of(word), self._merges)
 
 
 class Tokenizer:
-    """CLIP's tokenizer. `fingerprint` is the hash of its vocabulary."""
+    """CLIP's tokenizer, and the shape of every other.
+
+    start, end: the ids that enclose a text. fingerprint: the hash of the vocabulary.
+    """
 
     name = "clip-bpe-49408"
     fingerprint = f"sha256:{VOCABULARY_SHA256}"
+    start, end = START_OF_TEXT, END_OF_TEXT
 
     def __init__(self, merges: dict[tuple[int, int], int]) -> None:
-        self._chunks = _Chunks(merges)
+        self._chunks: Chunks = _ClipChunks(merges)
 
     def identity(self) -> dict[str, str]:
         """What a manifest records; two stores with the same identity hold the same ids for the same captions."""
@@ -122,6 +137,10 @@ class Tokenizer:
             offset += len(chunk) + 1
         return words
 
+    def encode_texts(self, texts: Sequence[str]) -> Encoded:
+        """The ids of many texts that are clean and lower-cased already, with their places: `encode_words`, flat."""
+        return self._chunks.encode(texts)
+
     def encode(self, text: str) -> list[int]:
         """The ids of a raw text, neither truncated nor enclosed in start and end of text."""
         chunks = self._chunks
@@ -135,36 +154,9 @@ class Tokenizer:
         assert not isinstance(texts, str), "a list of texts, not one text"
         tokens = np.zeros((len(texts), context_length), np.int64)
         for row, text in zip(tokens, texts, strict=True):
-            ids = [START_OF_TEXT, *self.encode(text)[: context_length - 2], END_OF_TEXT]
+            ids = [self.start, *self.encode(text)[: context_length - 2], self.end]
             row[: len(ids)] = ids
         return tokens
-
-
-def _byte_order() -> list[int]:
-    """Bytes in the order of their ids: first those that print as themselves in Latin-1, then the rest."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    return printable + sorted(set(range(256)) - set(printable))
-
-
-_BYTE_IDS = {byte: id_ for id_, byte in enumerate(_byte_order())}
-
-
-def parse_merges(vocabulary: str) -> dict[tuple[int, int], int]:
-    """{(left id, right id): id of the two merged} of a vocabulary file: a title line, then a merge a line, best first.
-
-    In the file a byte that does not print as itself is written as the character 256 + its rank among those.
-    """
-    order = _byte_order()
-    ids = {}
-    for id_, byte in enumerate(order):
-        character = chr(byte) if id_ < 188 else chr(256 + id_ - 188)
-        ids[character], ids[f"{character}</w>"] = id_, id_ + 256
-    merges = {}
-    lines = vocabulary.split("\n")[1 : 1 + START_OF_TEXT - _FIRST_MERGE]
-    for merged, line in enumerate(lines, _FIRST_MERGE):
-        left, right = line.split()
-        merges[ids[left], ids[right]] = ids[left + right] = merged
-    return merges
 
 
 def _vocabulary_path() -> Path:
@@ -180,8 +172,22 @@ def _vocabulary_path() -> Path:
 
 
 @cache
-def load_tokenizer() -> Tokenizer:
-    """The tokenizer, made once a process. Raises `UserError` when its vocabulary is missing or not the known one."""
+def load_tokenizer(name: str = "clip") -> Tokenizer:
+    """The tokenizer of that name, made once a process: clip, bert, or bert:FILE (see `prep.bert_tokenizer`).
+
+    Raises `UserError` for another name, or when the vocabulary is missing or not the known one.
+    """
+    kind, colon, file = name.partition(":")
+    if kind == "bert" and bool(colon) == bool(file):
+        from prep.bert_tokenizer import load_bert_tokenizer
+
+        return load_bert_tokenizer(Path(file) if file else None)
+    if name != "clip":
+        raise UserError("tokenizer", f"wanted clip, bert or bert:FILE, found {name}", "Choose one of these.")
+    return _load_clip()
+
+
+def _load_clip() -> Tokenizer:
     path = _vocabulary_path()
     packed = path.read_bytes()
     if (found := hashlib.sha256(packed).hexdigest()) != VOCABULARY_SHA256:

@@ -1,109 +1,129 @@
 """Tasks in processes: the one way that this floor uses more than one core.
 
-A task's result depends on the task alone, so neither the number of workers nor their order decides a byte. Workers
-leave when the program does, however that ends; one that dies stops the program with a message.
+A task's result depends on the task alone, so neither the number of workers nor their order decides a byte. Each worker
+process has a thread here that supervises it (`prep.poison`): one that dies is replaced, and the item that kills it
+becomes a reject. Workers leave when the program does, however that ends.
 """
 
-import multiprocessing
-import os
+import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.sharedctypes import Synchronized
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
-from prep.errors import UserError
+from prep.poison import Supervisor
 from prep.progress import Bar
+from prep.work import Fault, Report, Slot, Start, Work, WorkerLimits
+from prep.worker_process import pickled_start
+from prep.worker_watch import Stopped
+
+__all__ = ["Fault", "Report", "Start", "Work", "WorkerLimits", "run_tasks"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-Report = Callable[[int, int], None]
-"""Called with (items done, amount done) since the last call; the amount is what the progress bar measures."""
-
-Start = Callable[[Report], Callable[[T], R]]
-"""Called once in each worker, where models are loaded; returns the function that does a task. Must be picklable."""
-
 _POLL_SECONDS = 0.2
 
-_do: Callable[[Any], Any] | None = None
+
+class Tally:
+    """The progress bar of what all workers have done together. items: what is counted, such as "pairs"."""
+
+    def __init__(self, progress: Bar, items: str) -> None:
+        self._progress, self._items, self._began, self._shown = progress, items, perf_counter(), 0
+
+    def show(self, num_items: int, amount: int) -> None:
+        """Show what has been done since the beginning: items, and what the bar measures."""
+        self._progress.advance(amount - self._shown)
+        self._shown = amount
+        self._progress.describe(f"{num_items / (perf_counter() - self._began):,.0f} {self._items}/s")
 
 
-def _start_worker(start: "Start[T, R]", num_items: "Synchronized[int]", amount: "Synchronized[int]") -> None:
-    global _do
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-    def leave_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    def report(items: int, size: int) -> None:
-        with amount.get_lock():
-            num_items.value += items
-            amount.value += size
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
-    _do = start(report)
+@dataclass(frozen=True, slots=True)
+class _Result(Generic[R]):
+    value: R
 
 
-def _work(task: T) -> Any:
-    assert _do is not None
-    return _do(task)
+class _Pool(Generic[T, R]):
+    """Threads, each with a worker process of its own, that take tasks until there are none left."""
 
+    def __init__(self, started: bytes, tasks: Sequence[T], num_workers: int, limits: WorkerLimits) -> None:
+        self._todo: queue.SimpleQueue[T] = queue.SimpleQueue()
+        for task in tasks:
+            self._todo.put(task)
+        self.outcomes: queue.SimpleQueue[_Result[R] | BaseException] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self.supervisors = [Supervisor[T, R](started, limits, self._stop.is_set) for _ in range(num_workers)]
+        self._threads = [threading.Thread(target=self._drive, args=(s,), daemon=True) for s in self.supervisors]
+        for thread in self._threads:
+            thread.start()
 
-def _in_processes(start: "Start[T, R]", tasks: Sequence[T], num_workers: int, progress: Bar, items: str) -> Iterator[R]:
-    context = multiprocessing.get_context("spawn")
-    num_items, amount, seen = context.Value("q", 0), context.Value("q", 0), 0
-    pool = ProcessPoolExecutor(num_workers, context, _start_worker, (start, num_items, amount))
-    # Read without their lock: a worker killed while it holds it must not hang this process.
-    read_items, read_amount = num_items.get_obj(), amount.get_obj()
-    began = perf_counter()
-    try:
-        # Workers start with Ctrl-C blocked until they have set their handler, or each would print a traceback.
+    def _drive(self, supervisor: Supervisor[T, R]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            pending: set[Future[R]] = {pool.submit(_work, task) for task in tasks}
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        while pending:
-            done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-            now = read_amount.value
-            progress.advance(now - seen)
-            seen = now
-            progress.describe(f"{read_items.value / (perf_counter() - began):,.0f} {items}/s")
-            for future in done:
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a worker process",
-            "died in the middle of its work (killed, or out of memory)",
-            "What is finished is kept: run the same command again, with fewer --workers if memory is short.",
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+            with closing(supervisor), suppress(queue.Empty, Stopped):
+                while not self._stop.is_set():
+                    self.outcomes.put(_Result(supervisor.perform(self._todo.get_nowait())))
+        except BaseException as error:  # raised again where the results are awaited
+            self.outcomes.put(error)
+
+    def close(self) -> None:
+        """Stop at once and end the processes."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
 
 
-def run_tasks(start: "Start[T, R]", tasks: Sequence[T], num_workers: int, progress: Bar, items: str) -> Iterator[R]:
+def _supervised(
+    start: Start[T, R], tasks: Sequence[T], num_workers: int, tally: Tally, limits: WorkerLimits
+) -> Iterator[R]:
+    with closing(_Pool[T, R](pickled_start(start), tasks, num_workers, limits)) as pool:
+        num_left = len(tasks)
+        while num_left:
+            outcome = None
+            with suppress(queue.Empty):
+                outcome = pool.outcomes.get(timeout=_POLL_SECONDS)
+            items, amounts = zip(*(supervisor.counts for supervisor in pool.supervisors), strict=True)
+            tally.show(sum(items), sum(amounts))
+            if isinstance(outcome, BaseException):
+                raise outcome
+            if outcome is not None:
+                num_left -= 1
+                yield outcome.value
+
+
+class _DirectReport(Report):
+    """For work in this process: shows what is done as it is."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__([0] * len(Slot))
+        self._tally = tally
+
+    def done(self, items: int, amount: int) -> None:
+        """See `Report`."""
+        super().done(items, amount)
+        self._tally.show(self._slots[Slot.ITEMS], self._slots[Slot.AMOUNT])
+
+
+def run_tasks(
+    start: Start[T, R],
+    tasks: Sequence[T],
+    num_workers: int,
+    progress: Bar,
+    items: str,
+    limits: WorkerLimits = WorkerLimits(),  # noqa: B008  (frozen)
+) -> Iterator[R]:
     """Do every task, yielding results as they come, in no promised order. items: what is counted, such as "pairs".
 
-    With one worker everything happens in this process, where a debugger and a profiler see it. Raises `UserError`
-    when a worker dies, and whatever a task raises.
+    Without `limits.supervise` everything happens in this process, one task after another. Raises whatever a task
+    raises, and `UserError` when a task goes on killing its worker and no item is at fault.
     """
-    if min(num_workers, len(tasks)) > 1:
-        yield from _in_processes(start, tasks, min(num_workers, len(tasks)), progress, items)
+    tally = Tally(progress, items)
+    if limits.supervise:
+        yield from _supervised(start, tasks, min(num_workers, len(tasks)), tally, limits)
     elif tasks:
-        began, done = perf_counter(), 0
-
-        def report(num: int, size: int) -> None:
-            nonlocal done
-            done += num
-            progress.advance(size)
-            progress.describe(f"{done / (perf_counter() - began):,.0f} {items}/s")
-
-        yield from map(start(report), tasks)
+        work = start(_DirectReport(tally))
+        for task in tasks:
+            yield work.do(task, {})

@@ -38,7 +38,7 @@ def make_demo_data(out: Path) -> Path:
 
 def make_store(data: Path, out: Path) -> Store:
     res = [str(r) for r in RESOLUTIONS]
-    build_main(["--input", str(data / "train" / "*.tar"), "--out", str(out), "--res", *res, "--workers", "1"])
+    build_main(["--input", str(data / "train" / "*.tar"), "--out", str(out), "--res", *res, "--workers", "0"])
     return open_store(out)
 
 

@@ -2,10 +2,11 @@
 
 import io
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from prep.pairs import Pair, Reject
-from prep.sources import read_tar
+from prep.sources import Part, SourceOptions, read_part
 
 Members = list[tuple[str, bytes]]
 PAIRS: Members = [("0.jpg", b"\xff\xd8 zero"), ("0.txt", b"zero"), ("1.png", b"\x89PNG one"), ("1.txt", b"one")]
@@ -30,16 +31,33 @@ def raw(header: tarfile.TarInfo, body: bytes = b"") -> bytes:
     return header.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape") + body + bytes(-len(body) % 512)
 
 
-def read(folder: Path, data: bytes | Members, **limits: int) -> list[Pair | Reject]:
+def read(folder: Path, data: bytes | Members, options: SourceOptions | None = None) -> list[Pair | Reject]:
     """Write pairs.tar into the folder and read it, holding every result to what a store can hold."""
     path = folder / "pairs.tar"
     path.write_bytes(data if isinstance(data, bytes) else tar_of(data))
-    results = list(read_tar(path, **limits))
-    for result in results:
-        assert (result.key.isprintable(), result.source) == (True, "pairs.tar")
-        assert isinstance(result, Pair) or result.detail.encode()  # fit for a column of UTF-8
-    return results
+    return held(read_part(tar_part(path), options or SourceOptions()), "pairs.tar")
+
+
+def tar_part(path: Path) -> Part:
+    return Part("tar", str(path), path.name, 0)
+
+
+def held(results: Iterable[Pair | Reject], source: str) -> list[Pair | Reject]:
+    """The results, each fit for columns of UTF-8 and for a screen."""
+    found = list(results)
+    for result in found:
+        assert (result.key.isprintable(), result.source) == (True, source)
+        assert result.captions if isinstance(result, Pair) else result.detail.encode()
+    return found
 
 
 def outline(results: list[Pair | Reject]) -> list[tuple[str, str]]:
     return [(r.key, r.reason.value if isinstance(r, Reject) else "pair") for r in results]
+
+
+def original(*captions: bytes) -> dict[str, tuple[bytes, ...]]:
+    return {"original": captions}
+
+
+def captions_of(results: list[Pair | Reject]) -> list[dict[str, tuple[bytes, ...]]]:
+    return [result.captions for result in results if isinstance(result, Pair)]

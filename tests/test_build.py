@@ -19,7 +19,9 @@ from PIL import Image
 from prep.build import main
 from prep.errors import UserError
 from prep.files import hash_file
-from prep.store import CONTEXT_LENGTH, IMAGE_SCHEMA, ROWS_PER_BATCH, Store, open_store
+from prep.row_hash import hash_rows
+from prep.schemas import VIEW_SCHEMA
+from prep.store import CONTEXT_LENGTH, ROWS_PER_BATCH, Store, open_store
 from prep.tokenizer import load_tokenizer
 
 from .conftest import NUM_PAIRS, RESOLUTIONS
@@ -42,7 +44,7 @@ def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
 
 
 def build(tars: Path | str, out: Path, *options: str) -> Store:
-    main(["--input", str(tars), "--out", str(out), "--res", "16", "32", "--workers", "1", *options])
+    main(["--input", str(tars), "--out", str(out), "--res", "16", "32", "--workers", "0", *options])
     return open_store(out)
 
 
@@ -54,7 +56,7 @@ def fingerprints(store: Path) -> dict[str, str]:
 def test_plain_pyarrow_reads_a_resolution(store: Store) -> None:
     for res in RESOLUTIONS:
         table = pa.ipc.open_file(pa.memory_map(str(store.path / str(res) / "00000.arrow"))).read_all()
-        assert table.schema == IMAGE_SCHEMA
+        assert table.schema == VIEW_SCHEMA
         assert table.num_rows == NUM_PAIRS <= ROWS_PER_BATCH
         for image, width, height in zip(
             *[table.column(n).to_pylist() for n in ("image", "width", "height")], strict=True
@@ -66,28 +68,36 @@ def test_plain_pyarrow_reads_a_resolution(store: Store) -> None:
 
 
 def test_text_columns_say_what_the_captions_say(store: Store) -> None:
-    table = pa.ipc.open_file(str(store.path / "32" / "00000.arrow")).read_all()
-    texts = pa.ipc.open_file(str(store.path / "text" / "00000.arrow")).read_all()
-    captions = texts.column("caption").to_pylist()
-    tokens = np.array(table.column("tokens").to_pylist())
+    folders = ("captions/original", "tokens/original/clip", "priorities/original/clip/spacy", "32")
+    texts, ids, classes, images = (store.open_shard(folder, 0).read_all() for folder in folders)
+    captions = [caption for (caption,) in texts.column("captions").to_pylist()]
+    tokens = np.array(ids.column("tokens").to_pylist())[:, 0]
     assert tokens.tolist() == load_tokenizer().tokenize(captions).tolist()
-    priorities = np.array(table.column("priorities").to_pylist())
-    num_tokens = np.array(table.column("num_tokens").to_pylist())
+    priorities = np.array(classes.column("priorities").to_pylist())[:, 0]
+    num_tokens = np.array(ids.column("num_tokens").to_pylist())[:, 0]
     assert priorities.shape == (NUM_PAIRS, CONTEXT_LENGTH)
     assert ((priorities == 255).sum(axis=1) == CONTEXT_LENGTH - num_tokens).all()
     assert ((priorities >= 1) & (priorities <= 4)).sum() == (num_tokens.astype(int) - 2).sum()
-    assert table.column("key").to_pylist() == texts.column("key").to_pylist()
+    for table in (ids, classes, images):
+        assert table.column("key") == texts.column("key")
 
 
 def test_the_manifest_is_the_fold_of_the_records(store: Store) -> None:
     manifest = store.manifest
     assert manifest.num_read == manifest.num_samples == NUM_PAIRS
     assert manifest.rejects == {}
-    records = [json.loads(path.read_text()) for path in sorted((store.path / "records").iterdir())]
-    assert [record["shard"] for record in records] == [shard.shard for shard in manifest.shards]
-    for shard in manifest.shards:
-        for file in shard.files:
+    assert {path.name for path in store.path.iterdir() if path.is_dir()} == {
+        *("16", "32", "captions", "priorities", "records", "rejects", "rows", "tokens")
+    }
+    for column in manifest.columns.values():
+        records = [json.loads(path.read_text()) for path in sorted((store.path / "records" / column.folder).iterdir())]
+        assert [record["shard"] for record in records] == [shard.shard for shard in manifest.shards]
+        assert [record["files"][0]["xxh3"] for record in records] == [file.xxh3 for file in column.files]
+        for file in column.files:
             assert hash_file(store.path / file.path) == file.xxh3
+        for shard in manifest.shards:
+            batch = store.open_shard(column.folder, shard.shard).get_batch(0)
+            assert batch.column("hash").to_numpy().tolist() == hash_rows(batch).tolist()
 
 
 def test_pixels_keep_their_colour(tmp_path: Path) -> None:
@@ -141,7 +151,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "prep.build", "--input", pattern, "--out", str(out), "--res", "16", "32"]
     process = subprocess.Popen([*command, "--workers", "2"], start_new_session=True, stdout=subprocess.DEVNULL)
-    while not list(out.glob("records/*.json")):
+    while not list(out.glob("records/rows/*.json")):
         assert process.poll() is None, "the build ended before its first shard did"
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
@@ -156,7 +166,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
 def test_another_plan_is_refused_and_the_difference_named(tmp_path: Path) -> None:
     pattern = many_tars(tmp_path / "tars", 1, 3)
     build(pattern, tmp_path / "store")
-    with pytest.raises(UserError, match=r"options\.quality was 95, is now 80"):
+    with pytest.raises(UserError, match=r"columns\.16\.settings\.quality was 95, is now 80"):
         build(pattern, tmp_path / "store", "--quality", "80")
     many_tars(tmp_path / "tars", 2, 3)
     with pytest.raises(UserError, match=r"inputs was \[.*is now \["):

@@ -44,9 +44,10 @@ def test_every_pair_is_accounted_for(tmp_path: Path) -> None:
     assert all(row["detail"] for row in table)
     manifest = store.manifest
     assert (manifest.num_read, manifest.num_samples, sum(manifest.rejects.values())) == (10, 2, 8)
-    texts = store.open_shard("text", 0).read_all().to_pylist()
-    assert [(row["key"], row["caption_cut"]) for row in texts] == [("good", False), ("long", True)]
-    assert manifest.num_captions_truncated == 1
+    texts = store.open_shard("captions/original", 0).read_all().to_pylist()
+    assert [(row["key"], row["cut"]) for row in texts] == [("good", [False]), ("long", [True])]
+    assert manifest.columns["captions/original"].counts == {"num_captions": 2, "num_cut": 1}
+    assert manifest.columns["tokens/original/clip"].counts == {"num_truncated": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
@@ -80,7 +81,7 @@ def test_mistakes_end_in_a_message_and_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_an_empty_tar_is_an_empty_input(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="wanted tars of pairs, but they are empty"):
+    with pytest.raises(UserError, match="wanted pairs, but there are none in it"):
         build(write_tar(tmp_path / "a.tar", []), tmp_path / "store")
 
 
@@ -88,8 +89,8 @@ def test_a_damaged_record_is_mended_by_the_same_command(tmp_path: Path) -> None:
     pattern = many_tars(tmp_path / "tars", 2, 4)
     store = build(pattern, tmp_path / "store")
     whole = fingerprints(store.path)
-    (store.path / "records" / "00000.json").write_text('{"shard": 0')
-    (store.path / "records" / "00001.json").write_text('{"shard": 1}')
+    (store.path / "records" / "rows" / "00000.json").write_text('{"shard": 0')
+    (store.path / "records" / "16" / "00001.json").write_text('{"shard": 1}')
     build(pattern, store.path)
     assert fingerprints(store.path) == whole
 

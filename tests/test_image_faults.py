@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from prep.images import ImageError, ImageLimits
+from prep.images import ImageError, ImageLimits, decode
 from prep.pairs import Reason
 from tests.image_files import (
+    LIMITS,
     SAMPLES,
     assert_close,
     attempt,
@@ -29,6 +30,8 @@ from tests.image_files import (
     save,
     webp_of_canvas,
 )
+
+SCALE_OF = {None: 1, 100: 2, 50: 4, 25: 8}
 
 
 def test_samples_without_a_known_range_are_refused() -> None:
@@ -71,6 +74,13 @@ def test_a_decompression_bomb_is_refused_from_its_header(name: str) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # kilobytes
 
 
+@pytest.mark.parametrize(("name", "other"), [(b"PLTE", b"pLTE"), (b"tRNS", b"tRNs")])
+def test_a_png_chunk_of_a_damaged_name_is_not_taken_for_metadata(name: bytes, other: bytes) -> None:
+    data = save(photo().convert("P"), "PNG", transparency=3)
+    assert data.count(name) == 1
+    assert reason_of(data.replace(name, other)) is Reason.IMAGE_DAMAGED
+
+
 def test_an_ordinary_tile_is_read() -> None:
     assert_close(pixels_of(of_one_tile(64, 64)), 0, 0)
 
@@ -97,14 +107,18 @@ def test_one_by_five_thousand_and_tracking_pixels(kind: str) -> None:
     assert reason_of(save(Image.new("RGB", (1, 1)), kind)) is Reason.IMAGE_TOO_SMALL
 
 
-def test_a_trashed_jpeg_body_is_noticed() -> None:
+@pytest.mark.parametrize("min_short_side", [None, 100, 50, 25])
+def test_a_trashed_jpeg_body_is_noticed_at_every_scale(min_short_side: int | None) -> None:
     """Pillow takes this file; strict TurboJPEG does not."""
     data = save(photo(500, 375), "JPEG", quality=90)
     trash = np.random.default_rng(0).integers(0, 255, 600, np.uint8).tobytes()  # and no marker among it
     trashed = patched(data, (len(data) // 2, trash))
     with Image.open(io.BytesIO(trashed)) as image:
         image.load()
-    assert reason_of(trashed) is Reason.IMAGE_DAMAGED
+    assert decode(data, LIMITS, min_short_side).pixels.shape[0] == -(-375 // SCALE_OF[min_short_side])
+    with pytest.raises(ImageError) as caught:
+        decode(trashed, LIMITS, min_short_side)
+    assert caught.value.reason is Reason.IMAGE_DAMAGED
 
 
 @pytest.mark.parametrize("name", SAMPLES)

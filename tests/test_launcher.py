@@ -1,86 +1,20 @@
 """The launcher, from a copy of the clone with requirements of its own and a Python whose pip and venv are played.
 
-The played Python writes one line a call to `calls`; everything else it hands to a real one. One test uses the real
-thing, offline, on wheels that it makes.
+See tests/played_launcher.py. One test uses the real thing, offline, on wheels that it makes.
 """
 
 import hashlib
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PLAYED_PYTHON = f"""#!/bin/sh
-case "$1 $2" in
-    "-m venv") echo venv >>"$CALLS" && mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-    "-m pip")
-        echo pip >>"$CALLS"
-        echo "$PIP_SAYS"
-        [ -z "$PIP_TAKES" ] || exec sleep "$PIP_TAKES"
-        [ -z "$PIP_SAYS" ] ;;
-    "-m ruff" | "-m mypy" | "-m pytest") echo "ran $2 $3"; [ "$FAILS" != "$2" ] ;;
-    *) exec '{sys.executable}' "$@" ;;
-esac
-"""
-PLAYED_DF = """#!/bin/sh
-echo Filesystem 1024-blocks Used Available Capacity Mounted on
-echo /dev/disk 99999999 1 "${FREE:-99999998}" 1% /
-"""
-
-
-def write_program(path: Path, text: str) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-    return path
-
-
-class Clone:
-    """A copy of the launcher with its own requirements, environments, and played Python."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root, self.home, self.calls = folder / "a clone", folder / "environments", folder / "calls"
-        self.root.mkdir(parents=True)
-        shutil.copy(ROOT / "shortclip", self.root)
-        for name in ("requirements.txt", "constraints.txt", "requirements-model.txt"):
-            (self.root / name).write_text("# nothing\nsix==1.17.0\n")
-        python = write_program(folder / "bin" / "python3", PLAYED_PYTHON)
-        write_program(folder / "bin" / "df", PLAYED_DF)
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SHORTCLIP_", "PYTHON"))}
-        places = {"SHORTCLIP_VENV": self.home, "SHORTCLIP_PYTHON": python, "CALLS": self.calls}
-        path = f"{python.parent}:{os.environ['PATH']}"
-        self.environment = inherited | {k: str(v) for k, v in places.items()} | {"PATH": path}
-
-    def start(self, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
-        command, pipe = [str(self.root / "shortclip"), *arguments], subprocess.PIPE
-        surroundings = self.environment | environment
-        return subprocess.Popen(command, cwd=cwd or self.root, env=surroundings, stdout=pipe, stderr=pipe, text=True)
-
-    def run(self, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-        with self.start(*arguments, cwd=cwd, **environment) as process:
-            stdout, stderr = process.communicate()
-        return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
-
-    def environments(self) -> list[Path]:
-        return sorted(path for path in self.home.iterdir() if path.is_dir())
-
-    def num_calls(self, program: str) -> int:
-        calls = self.calls.read_text() if self.calls.exists() else ""
-        return sum(line.startswith(program) for line in calls.splitlines())
-
-    def wait_for_pip(self) -> None:
-        deadline = time.monotonic() + 30
-        while not self.num_calls("pip"):
-            assert time.monotonic() < deadline, "pip was not called"
-            time.sleep(0.05)
+from .played_launcher import Clone, write_program
 
 
 @pytest.fixture

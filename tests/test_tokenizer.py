@@ -206,7 +206,7 @@ def test_what_is_remembered_is_bounded_and_changes_nothing(monkeypatch: pytest.M
     texts = corpus(100)
     expected = load_tokenizer().tokenize(texts)
     monkeypatch.setattr(module, "_MAX_REMEMBERED", 5)
-    fresh = Tokenizer(load_tokenizer()._chunks._merges)
+    fresh = Tokenizer(load_tokenizer()._chunks._merges)  # type: ignore[attr-defined]
     assert np.array_equal(fresh.tokenize(texts), expected)
     assert len(fresh._chunks) <= 5
     fresh.encode("x" * 10_000)
@@ -238,7 +238,7 @@ def test_another_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_loading_imports_no_heavy_library() -> None:
     code = (
-        "import sys; from prep.tokenizer import load_tokenizer; import prep.tagger, prep.text_columns; "
+        "import sys; from prep.tokenizer import load_tokenizer; import prep.taggers, prep.text_columns; "
         "load_tokenizer().encode('a dog'); print({'torch', 'open_clip', 'spacy', 'nltk'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -93,9 +93,13 @@ def _toml_value(text: str) -> Any:
 
 
 def _build(kind: Any, value: object, file: str, place: str) -> Any:
-    """Turn a parsed TOML value into `kind`: a dataclass, a tuple of one kind, or a scalar."""
+    """Turn a parsed TOML value into `kind`: a dataclass, a table or a tuple of one kind, or a scalar."""
     if is_dataclass(kind):
         return _build_dataclass(kind, value, file, place)
+    if get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise _wrong_type(file, place, "a table", value)
+        return {key: _build(get_args(kind)[1], item, file, _join(place, key)) for key, item in value.items()}
     if get_origin(kind) is tuple or isinstance(kind, GenericAlias):
         kinds = get_args(kind)
         if not isinstance(value, list) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):

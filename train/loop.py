@@ -84,6 +84,8 @@ class Trainer:
             threads=self.loader_threads,
             augmentation=stage.augmentation,
             shuffle_captions=self.recipe.shuffle_captions,
+            crops=stage.crops,
+            captions=self.recipe.captions,
         )
 
     def _stage(

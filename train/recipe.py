@@ -59,6 +59,7 @@ class Stage:
 
     samples: length in samples seen, rounded up to whole batches. learning_rate: the peak, reached linearly after
     warmup_samples, then a cosine to zero. Optimizer and schedule start afresh in every stage; the temperature goes on.
+    crops: "online", drawn by `augmentation` while training; or "bank", those that `prep.build --crops` stored.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Stage:
     budget: TokenBudget
     warmup_samples: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
+    crops: str = "online"
 
     @property
     def num_steps(self) -> int:
@@ -84,7 +86,8 @@ class Stage:
 class Recipe:
     """A run. log_every and checkpoint_every count steps; a checkpoint falls on a log step.
 
-    shuffle_captions: the control in which images have the captions of others.
+    shuffle_captions: the control in which images have the captions of others. captions: weights of the store's caption
+    sources, of which each image draws one; none given: all alike.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Recipe:
     log_every: int = 50
     checkpoint_every: int = 500
     shuffle_captions: bool = False
+    captions: dict[str, float] = field(default_factory=dict)
 
     @property
     def num_samples(self) -> int:
@@ -177,6 +181,7 @@ def _check_stage(stage: Stage, patch_size: int, place: str) -> None:
             "budget.res",
             f"{budget.res} px is not a multiple of the patch size {patch_size}",
         ),
+        (stage.crops in ("online", "bank"), "crops", f"wanted online or bank; found {stage.crops!r}"),
         (budget.text_tokens >= 3, "budget.text_tokens", f"wanted at least 3, found {budget.text_tokens}"),
         (
             budget.text_mask in TEXT_MASKS,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from pipelines.store_view import ImageView, TextView
 from prep.errors import UserError, run_main
 from prep.files import is_empty, working_in, write_json, written_aside
 from prep.progress import bar
@@ -34,21 +35,19 @@ TOKENIZER = "clip-bpe-49408"
 def check_fit(recipe: Recipe, store: Store) -> None:
     """Refuse a store that cannot serve the recipe. Raises `UserError` naming the stage and what to build."""
     manifest = store.manifest
-    if manifest.tokenizer["name"] != TOKENIZER:
+    if manifest.tokenizer.get("name") != TOKENIZER:
         raise UserError(
             str(store.path),
-            f"wanted token ids of {TOKENIZER}, found those of {manifest.tokenizer['name']}",
-            "Build the store with this project's tokenizer.",
+            f"wanted token ids of {TOKENIZER}, found those of {manifest.tokenizer.get('name', 'none')}",
+            "Add them: prep.build --tokenizer clip.",
         )
+    TextView(store, recipe.captions)
     for number, stage in enumerate(recipe.stages):
         place = f"{recipe.name}, stages.{number}"
-        if stage.budget.res not in manifest.resolutions:
-            built = ", ".join(map(str, manifest.resolutions))
-            raise UserError(
-                f"{place}.budget.res",
-                f"wanted {stage.budget.res} px, but {store.path} was built at {built} px",
-                "Train at one of these, or add it to --res of prep.build.",
-            )
+        try:
+            ImageView(store, stage.budget.res, stage.crops == "bank")
+        except UserError as error:
+            raise UserError(f"{place}.budget.res", error.problem, error.remedy) from error
         if stage.budget.text_tokens > CONTEXT_LENGTH:
             raise UserError(
                 f"{place}.budget.text_tokens",

@@ -3,19 +3,19 @@
 The standard library's tarfile parses the headers, but its TarFile is not iterated: that takes a damaged or missing
 header for the end of the archive. Here a tar is whole only if it ends with two blocks of zeros, as POSIX wants and
 every writer does, and then nothing but padding; anything else is a `CutError`, raised after the members before it.
-Plain and gzipped tars are read, however long, in little memory; one made by an enemy costs no more than an error.
+Plain and gzipped tars are read, however long, in little memory, from the disk or a URL; one made by an enemy costs no
+more than an error.
 """
 
 import gzip
 import io
-import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO, cast
 
 from prep.errors import UserError
+from prep.places import open_input
 
 # For one member's header with all its extensions; the longest path is 4 KiB. tarfile's memory and, before Python
 # 3.11.10 and 3.12.6, its time (CVE-2024-6232) grow with the square of it.
@@ -109,6 +109,8 @@ class OpenTar:
     def _checked(self) -> Iterator[None]:
         try:
             yield
+        except (UserError, MemoryError):
+            raise  # the network's trouble, or this process's
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's trouble, not the tar's
@@ -117,11 +119,12 @@ class OpenTar:
 
 
 @contextmanager
-def open_tar(path: Path) -> Iterator[OpenTar]:
-    """Open a tar or a gzipped tar. Raises `UserError` when the file itself cannot be opened or read."""
+def open_tar(url: str) -> Iterator[OpenTar]:
+    """Open a tar or a gzipped tar: a path or a URL. Raises `UserError` when it cannot be opened or read at all."""
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with open_input(url) as file:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if is_gzip:
@@ -131,4 +134,4 @@ def open_tar(path: Path) -> Iterator[OpenTar]:
             else:
                 yield OpenTar(_Reader(file, size, "a member reaches beyond the end of the file"))
     except OSError as error:
-        raise UserError(str(path), f"wanted a tar that can be read, but {error}", "Check it and run again.") from error
+        raise UserError(url, f"wanted a tar that can be read, but {error}", "Check it and run again.") from error
