@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -38,6 +38,8 @@ from prep.taggers import load_tagger
 from prep.tokenizer import load_tokenizer
 from prep.views import DEFAULT_MARGIN, stored_side
 
+T = TypeVar("T")
+
 RESOLUTIONS = (112, 160, 224)
 SHORT_SIDES = tuple(stored_side(res, DEFAULT_MARGIN) for res in RESOLUTIONS)
 SINGLE_SIZE = 256  # img2dataset's default
@@ -54,26 +56,24 @@ def kernel_seconds(jpegs: Sequence[bytes], texts: Sequence[str]) -> dict[str, fl
     limits, encoding = ImageLimits(), Encoding("jpeg")
     count, seconds = len(texts), dict.fromkeys(("decode", "keep", "resize", "encode"), 0.0)
 
-    def timed(name: str, action: Callable[[], Any]) -> Any:
+    def timed(name: str, kernel: Callable[..., T], *arguments: object) -> T:
         start = perf_counter()
-        result = action()
+        result = kernel(*arguments)
         seconds[name] += (perf_counter() - start) / count
         return result
 
     for i in range(count):
         data = jpegs[i % len(jpegs)]
-        decoded = timed("decode", lambda data=data: decode(data, limits, max(SHORT_SIDES)))
+        decoded = timed("decode", decode, data, limits, max(SHORT_SIDES))
         for side in SHORT_SIDES:
-            if timed("keep", lambda s=side, d=data, e=decoded: keep(d, e, s, encoding)) is None:
-                size = decoded.width, decoded.height
-                pixels = timed("resize", lambda s=side, e=decoded, size=size: resize(e.pixels, s, size))
-                timed("encode", lambda pixels=pixels: encode(pixels, encoding))
+            if timed("keep", keep, data, decoded, side, encoding) is None:
+                pixels = timed("resize", resize, decoded.pixels, side, (decoded.width, decoded.height))
+                timed("encode", encode, pixels, encoding)
     tokenizer, tagger = load_tokenizer(), load_tagger("spacy")
     seconds |= dict.fromkeys(("clean", "tokenise", "tag"), 0.0)
-    raw = [text.encode() for text in texts]
-    cleaned = timed("clean", lambda: [captions_module.decode(text).text for text in raw])
+    cleaned = timed("clean", lambda: [captions_module.decode(text.encode()).text for text in texts])
     timed("tokenise", lambda: [tokenizer.encode_words(text.lower()) for text in cleaned])
-    timed("tag", lambda: tagger.tag(cleaned))
+    timed("tag", tagger.tag, cleaned)
     return seconds
 
 

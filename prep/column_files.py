@@ -1,9 +1,11 @@
 """The files of one shard, written batch by batch side by side; each gets its final name whole, and then its record."""
 
+import mmap
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -35,6 +37,34 @@ class Sample:
     original_height: int
     captions: dict[str, tuple[Caption, ...]]
     copies: dict[str, StoredImage]
+
+
+class _Spool:
+    """Raw copies waiting for their record batch, in an unnamed file: 1,024 of them can take half a gigabyte."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the column's file)
+        self._ends = [0]
+
+    def put(self, data: bytes) -> None:
+        self._file.write(data)
+        self._ends.append(self._ends[-1] + len(data))
+
+    def take(self) -> pa.LargeBinaryArray:
+        """What was put, as a column over the mapped file; a new file takes what comes next."""
+        self._file.flush()
+        size, ends = self._ends[-1], self._ends
+        mapped = mmap.mmap(self._file.fileno(), size, prot=mmap.PROT_READ) if size else b""
+        self.close()
+        self._begin()
+        offsets = pa.py_buffer(np.array(ends, np.int64))
+        return pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, [None, offsets, pa.py_buffer(mapped)])
+
+    def close(self) -> None:
+        self._file.close()
 
 
 TextOf = Callable[[str, str, str | None], Annotated]
@@ -94,6 +124,9 @@ class ColumnFile:
         self._sink = _HashingSink(self._stack.enter_context(folder.written(self._path)))
         self._writer = self._stack.enter_context(pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), self._schema))
         self._view = View.of(plan.folder, plan.settings) if plan.kind == "view" else None
+        self._spool = _Spool() if self._view and self._view.encoding.kind == "raw" else None
+        if self._spool:
+            self._stack.callback(self._spool.close)
 
     def __enter__(self) -> "ColumnFile":
         return self
@@ -101,8 +134,15 @@ class ColumnFile:
     def __exit__(self, *error: object) -> None:
         self._stack.__exit__(*error)  # type: ignore[arg-type]
 
+    def hold(self, sample: Sample) -> None:
+        """Take a sample's raw copy out of memory, until it is written."""
+        if self._spool:
+            copy = sample.copies[self.plan.folder]
+            self._spool.put(copy.encoded)
+            sample.copies[self.plan.folder] = replace(copy, encoded=b"")
+
     def write(self, samples: Sequence[Sample], text: TextOf) -> None:
-        """Append one record batch. text: annotates the batch's captions, one row a caption."""
+        """Append a record batch of samples that were held. text: annotates their captions, one row a caption."""
         keys = [sample.key for sample in samples]
         columns = self._columns(samples, keys, text)
         batch = pa.record_batch([*columns, pa.array(keys, pa.string())], names=self._schema.names[:-1])
@@ -144,7 +184,7 @@ class ColumnFile:
             self._counts["num_small"] += sum(min(c.width, c.height) < self._view.needed_side for c in copies)
             self._counts["num_kept"] += sum(c.kept for c in copies)
         columns = [
-            pa.array([c.encoded for c in copies], pa.large_binary()),
+            self._spool.take() if self._spool else pa.array([c.encoded for c in copies], pa.large_binary()),
             pa.array([c.width for c in copies], pa.uint16()),
             pa.array([c.height for c in copies], pa.uint16()),
         ]

@@ -52,9 +52,7 @@ def views_of(shard: Shard) -> list[View]:
     return [View.of(plan.folder, plan.settings) for plan in shard.missing if plan.kind == "view"]
 
 
-def tried_samples(
-    shard: Shard, tools: Tools, first: int, last: int, faults: Mapping[int, Fault]
-) -> Iterator[Sample]:
+def tried_samples(shard: Shard, tools: Tools, first: int, last: int, faults: Mapping[int, Fault]) -> Iterator[Sample]:
     """The items first to last, by ordinal, prepared as by `new_samples`; rejects are passed over."""
     views = views_of(shard)
     for ordinal, item in enumerate(islice(read_part(shard.part, tools.source), last + 1)):

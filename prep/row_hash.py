@@ -64,8 +64,8 @@ def _list_part(column: pa.Array) -> PartOf:
     offsets, items, width = _offsets(column, 4), column.values, _width(column.type.value_type)
     if width is not None:
         raw, _ = _values(items)
-        return lambda row: _count(offsets[row + 1] - offsets[row]) + bytes(
-            raw[offsets[row] * width : offsets[row + 1] * width]
+        return lambda row: (
+            _count(offsets[row + 1] - offsets[row]) + bytes(raw[offsets[row] * width : offsets[row + 1] * width])
         )
     part, num_items = _part_of(items), len(items)
 

@@ -7,7 +7,7 @@ at most ROWS_PER_BATCH samples are held, whatever the size of the input.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import islice
@@ -77,12 +77,19 @@ def _write(samples: Iterable[Sample], shard: Shard, tools: Tools) -> list[Column
     """Stream samples into the files of the missing columns; all get their names, or none."""
     with ExitStack() as stack:
         files = [stack.enter_context(ColumnFile(tools.folder, shard.number, plan)) for plan in shard.missing]
-        waiting = iter(samples)
+        waiting = _held(samples, files)
         while batch := list(islice(waiting, ROWS_PER_BATCH)):
             text = _text_of(batch, shard, tools)
             for file in files:
                 file.write(batch, text)
     return files
+
+
+def _held(samples: Iterable[Sample], files: Sequence[ColumnFile]) -> Iterator[Sample]:
+    for sample in samples:
+        for file in files:
+            file.hold(sample)
+        yield sample
 
 
 def _text_of(batch: Sequence[Sample], shard: Shard, tools: Tools) -> TextOf:

@@ -10,13 +10,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 
-def has_room(column: pa.Array) -> bool:
-    """Whether the buffers are as long as the lengths say; offsets aside, the column is then safe to look at."""
+def has_room(batch: pa.RecordBatch) -> bool:
+    """Whether nothing is null and the buffers are as long as the lengths say. Offsets aside, the batch is then safe."""
+    try:
+        return all(map(_has_room, batch.columns))
+    except SystemError:  # Python's, of a length below zero
+        return False
+
+
+def _has_room(column: pa.Array) -> bool:
     kind, buffers, count = column.type, column.buffers(), len(column)
+    if buffers[0] is not None:  # which values are null
+        return False
     if pa.types.is_fixed_size_list(kind):
-        return len(column.values) >= count * kind.list_size and has_room(column.values)
+        return len(column.values) >= count * kind.list_size and _has_room(column.values)
     if pa.types.is_list(kind):
-        return _holds(buffers[1], 32, count + 1) and has_room(column.values)
+        return _holds(buffers[1], 32, count + 1) and _has_room(column.values)
     if pa.types.is_string(kind) or pa.types.is_large_binary(kind):
         return count == 0 or _holds(buffers[1], 8 * _width(kind), count + 1)
     return _holds(buffers[1], kind.bit_width, count)

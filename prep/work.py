@@ -42,7 +42,7 @@ class Slot(IntEnum):
 
 
 class Report:
-    """Where a worker is and how much it has done. Costs well under a microsecond a call."""
+    """Where a worker is and how much it has done. Costs a microsecond or two a call."""
 
     def __init__(self, slots: "memoryview[int] | list[int]") -> None:
         self._slots = slots

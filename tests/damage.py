@@ -5,20 +5,28 @@ The map from a byte of its files to its rows is made here from Arrow's own buffe
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from PIL import Image
 
 from prep import build_options
 from prep.build import build
+from prep.errors import UserError
+from prep.files import hash_file, write_json
+from prep.places import Folder
+from prep.row_hash import hash_rows
 from prep.schemas import ROWS_PER_BATCH
+from prep.verify import verify
+from prep.verify_file import Problem
 
+from .conftest import once
 from .tar_files import tar_of
 
 NUM_ROWS = (ROWS_PER_BATCH + 3, 5)
@@ -26,6 +34,11 @@ NUM_ROWS = (ROWS_PER_BATCH + 3, 5)
 
 WORDS = ("red", "square", "running", "happily", "dog", "under", "7", "trees")
 Rows = frozenset[int]
+
+
+def small_store(factory: pytest.TempPathFactory) -> Path:
+    """The store, made once for all workers of a test run, to be left as it is."""
+    return once(factory, "small_store", make_small_store)[0]
 
 
 def make_small_store(out: Path) -> str:
@@ -59,6 +72,36 @@ def picture(row: int, number: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+def found(store: Path, **how: bool) -> list[Problem]:
+    """What prep.verify finds, a manifest that cannot be read included."""
+    try:
+        return list(verify(Folder.of(store), **how).problems)
+    except UserError as error:
+        return [Problem(Path(error.place).relative_to(store).as_posix(), error.problem)]
+
+
+def told(store: Path) -> list[str]:
+    return [str(problem) for problem in found(store)]
+
+
+def rewrite(store: Path, path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Write an Arrow file anew with other values, its rows' hashes and all accounts agreeing with them."""
+    table = change(pa.ipc.open_file(path.read_bytes()).read_all()).combine_chunks()
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        for batch in table.to_batches(max_chunksize=1024):
+            copied = pa.record_batch([pa.concat_arrays([column]) for column in batch.columns], schema=table.schema)
+            columns = [*copied.columns[:-1], pa.array(hash_rows(copied))]
+            writer.write_batch(pa.record_batch(columns, schema=table.schema))
+    name = path.relative_to(store).as_posix()
+    for account in [store / "manifest.json", *(store / "records").rglob("*.json")]:
+        value = json.loads(account.read_text())
+        for files in [value.get("files", []), *(column["files"] for column in value.get("columns", {}).values())]:
+            for file in files:
+                if file["path"] == name:
+                    file |= {"num_bytes": path.stat().st_size, "xxh3": hash_file(path)}
+        write_json(account, value)
 
 
 def flip(path: Path, offset: int, mask: int) -> bytes:

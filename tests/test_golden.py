@@ -123,7 +123,9 @@ def test_a_store_of_every_version_is_read_by_plain_pyarrow(path: Path) -> None:
             assert image.size == (row["width"], row["height"])
             assert image.getpixel((9, 9)) == pytest.approx(colour, abs=3)
     is_first = path.name == "store-v1"
-    caption = plain_rows(path, "text")[0]["caption"] if is_first else plain_rows(path, "captions/original")[0]["captions"]
+    caption = (
+        plain_rows(path, "text")[0]["caption"] if is_first else plain_rows(path, "captions/original")[0]["captions"]
+    )
     assert caption == (PICTURES[0][2] if is_first else [PICTURES[0][2]])
     assert [row["reason"] for row in pq.read_table(path / "rejects" / "00001.parquet").to_pylist()] == ["image_format"]
 

@@ -15,7 +15,19 @@ ROOT = Path(__file__).parents[1]
 FLOORS = ("prep", "pipelines", "train", "eval")
 """From the ground up: a module imports its own floor and those before it."""
 
-OPEN_ROOMS = ("crops", "draws", "errors", "files", "images", "manifest", "progress", "row_hash", "store", "text_masks", "tokenizer")
+OPEN_ROOMS = (
+    "crops",
+    "draws",
+    "errors",
+    "files",
+    "images",
+    "manifest",
+    "progress",
+    "row_hash",
+    "store",
+    "text_masks",
+    "tokenizer",
+)
 """What the floors above may open of prep: its store, its tokenizer, and what has no data of its own."""
 
 ORCHESTRATORS = {"eval/demo.py": ("build", "demo"), "eval/compare.py": ("build", "demo")}

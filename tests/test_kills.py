@@ -34,7 +34,9 @@ def strike(process: "subprocess.Popen[bytes]", kind: str, out: Path, chance: ran
     """Kill the build, or one of its workers, wherever it stands; a power cut also loses the end of the newest file."""
     if kind == "worker":
         children = [
-            child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())
+            child
+            for child in psutil.Process(process.pid).children()
+            if "prep.worker_process" in " ".join(child.cmdline())
         ]
         if children:
             chance.choice(children).kill()

@@ -86,7 +86,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "disk full": lambda: _raise(OSError(ENOSPC, os.strerror(ENOSPC), "/there/file")),
     "mistake": lambda: _raise(UserError("the place", "the problem", "the remedy")),
     "unpicklable": lambda: _raise(Unpicklable(1, 2)),
-    "nap": lambda: time.sleep(0.002),
+    "nap": lambda: time.sleep(0.005),
 }
 
 

@@ -103,6 +103,9 @@ class OpenTar:
                 return None
             if self._parser.offset <= self._offset:
                 raise tarfile.ReadError("a member of negative size")
+            if "size" in self._parser.pax_headers:
+                # tarfile reads by it and goes on by the members' own.
+                raise tarfile.ReadError("a size for all members")
             return member
 
     @contextmanager

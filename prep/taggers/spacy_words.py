@@ -114,11 +114,13 @@ class Words:
                 features.append(doc.to_array(self._features))
         ends = np.cumsum([len(rows) for rows in features])
         flat = np.concatenate(features)
-        self._last.extend(self._number(flat[ends - 1]))
+        last = flat[ends - 1]
         if "SPACY" in self._features:
             followed = ends[[text.split() == [text] for text in new]] - 1
             flat[followed, self._features.index("SPACY")] = 1
-        self._words.extend(self._number(flat))
+        numbers = self._number(np.concatenate([flat, last]))
+        self._words.extend(numbers[: len(flat)])
+        self._last.extend(numbers[len(flat) :])
 
     def _number(self, features: NDArray[np.uint64]) -> list[int]:
         """The number of each word by its features [W, F], a new one to new words."""
