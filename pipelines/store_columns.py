@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from prep.errors import UserError
 from prep.row_hash import RowHasher
+from prep.schemas import schema_of
 from prep.store import ROWS_PER_BATCH, Store
+from prep.verify_buffers import has_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +104,25 @@ class ColumnReader:
     def _open(self, shard: int, batch: int) -> TouchedBatch:
         found = self._batches.get((shard, batch))
         if found is None:
-            place = f"{self.store.folder.url}/{self.store.manifest.columns[self.folder].files[shard].path}, batch {batch}"
-            if shard not in self._readers:
-                number = self.store.manifest.shards[shard].shard
-                self._readers[shard] = self.store.open_shard(self.folder, number)
+            column, record = self.store.manifest.columns[self.folder], self.store.manifest.shards[shard]
+            place = f"{self.store.folder.url}/{column.files[shard].path}, batch {batch}"
+            num_rows = min(ROWS_PER_BATCH, record.num_samples - batch * ROWS_PER_BATCH)
             try:
-                found = TouchedBatch(self._readers[shard].get_batch(batch), place)
-            except (pa.ArrowInvalid, OSError) as error:
+                if shard not in self._readers:
+                    self._readers[shard] = self.store.open_shard(self.folder, record.shard)
+                read = self._readers[shard].get_batch(batch)
+                # Damage outside of the rows, which their hashes do not see, would send readers beyond the buffers.
+                if self.store.manifest.format_version > 1 and read.schema != schema_of(column.kind, column.settings):
+                    raise ValueError("its schema is another one")
+                if len(read) != num_rows or not has_room(read):
+                    raise ValueError(f"its buffers do not hold {num_rows:,} rows")
+            except (pa.ArrowException, OSError, ValueError, SystemError) as error:
                 raise UserError(
                     place,
                     f"wanted a record batch, but {error}",
                     "The file was damaged after it was built. Delete it and run the same prep.build command again.",
                 ) from error
-            self._batches[shard, batch] = found
+            found = self._batches[shard, batch] = TouchedBatch(read, place)
         return found
 
     def groups(self, rows: NDArray[np.int64]) -> list[tuple[TouchedBatch, NDArray[np.int64], NDArray[np.int64]]]:

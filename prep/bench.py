@@ -3,10 +3,10 @@
     python -m prep.bench [--json FILE]
 
 Everything is held to one core, repeated in turns, and told as the median; what counts is the ratios. From 384-px and
-from 2-megapixel JPEGs: decode, resize, encode, clean, tokenise, tag by themselves; `prep.build` with three resolutions,
-token ids and priorities; img2dataset making one size, and three; a naive Pillow loop making three. Then two workers
-against one, the memory of a worker against the size of the store, the text path against open_clip's, and a table of what
-the copies have lost.
+from 2-megapixel JPEGs: decode, resize, encode, clean, tokenise, tag by themselves; `prep.build` with three
+resolutions, token ids and priorities; img2dataset making one size, and three; a naive Pillow loop making three. Then
+two workers against one, the memory of a worker against the size of the store, the text path against open_clip's, and a
+table of what the copies have lost.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def kernel_seconds(jpegs: Sequence[bytes], texts: Sequence[str]) -> dict[str, fl
     tokenizer, tagger = load_tokenizer(), load_tagger("spacy")
     seconds |= dict.fromkeys(("clean", "tokenise", "tag"), 0.0)
     cleaned = timed("clean", lambda: [captions_module.decode(text.encode()).text for text in texts])
-    timed("tokenise", lambda: [tokenizer.encode_words(text.lower()) for text in cleaned])
+    timed("tokenise", lambda: tokenizer.encode_texts([text.lower() for text in cleaned]))
     timed("tag", tagger.tag, cleaned)
     return seconds
 

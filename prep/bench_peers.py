@@ -1,4 +1,4 @@
-"""The peers that `prep.bench` runs beside `prep.build`: img2dataset whole, in its own environment, and a Pillow loop."""
+"""The peers that `prep.bench` runs beside `prep.build`: img2dataset, in its own environment, and a Pillow loop."""
 
 import io
 import json

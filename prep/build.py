@@ -102,6 +102,7 @@ def build(
         settings = {name: (column.kind, column.settings) for name, column in planned.items()}
         manifest = fold(fingerprint(plan), names, settings, list(done.values()))
         _check_not_empty(folder, manifest)
+        folder.remove_half_written()  # what workers left that died
         folder.write_json("manifest.json", manifest.to_json())
         return manifest, sum(done[ROWS_FOLDER, shard.number].num_read for shard in shards)
 

@@ -1,9 +1,9 @@
 """A hash for each row of a record batch: what tells a flipped byte's row, to `prep.verify` and to a loader.
 
 xxh3-64 over the row's columns in the order of the schema, `hash` itself left out: fixed-width values as their
-little-endian bytes, fixed-size lists as those of their items, booleans as one byte, strings and binaries as their length
-(uint64, little-endian) and their bytes, lists as the number of their items (the same) and the items, each by these
-rules.
+little-endian bytes, fixed-size lists as those of their items, booleans as one byte, strings and binaries as their
+length (uint64, little-endian) and their bytes, lists as the number of their items (the same) and the items, each by
+these rules.
 
 Only the buffers are read, and a slice outside of them is short: offsets that were damaged give another hash, no crash.
 """

@@ -5,7 +5,6 @@ The map from a byte of its files to its rows is made here from Arrow's own buffe
 
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -144,3 +143,15 @@ def _rows_in(column: pa.Array, address: int, mask: int, row_of: Callable[[int], 
         return _rows_in(column.values, address, mask, lambda item: row_of(int(owner[item])))
     place = address - buffers[2].address if buffers[2] is not None else -1
     return {row_of(int(owner[place]))} if 0 <= place < len(owner) else set()
+
+
+def first_byte_of(path: Path, number: int, row: int) -> int:
+    """Where in an Arrow file the first value of a row's first column begins: an image, a caption's token ids."""
+    data = pa.py_buffer(path.read_bytes())
+    column = pa.ipc.open_file(pa.BufferReader(data)).get_batch(number).column(0)
+    if pa.types.is_list(column.type):
+        item = column.type.value_type
+        place = column.offsets[row].as_py() * item.list_size * item.value_type.bit_width // 8
+    else:
+        place = int(np.frombuffer(column.buffers()[1], np.int64)[row])
+    return int(column.buffers()[-1].address - data.address + place)

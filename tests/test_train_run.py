@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_named(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "place", "says"),
     [
-        (["stages.1.budget.res=64"], "stages.1.budget.res", "was built at 16, 32 px"),
+        (["stages.1.budget.res=64"], "stages.1.budget.res", "wanted images at 64 px, but the store holds 16, 32"),
         (["stages.0.budget.text_tokens=90"], "stages.0.budget.text_tokens", "77 tokens"),
         (["stages.0.batch_size=240"], "stages.0.batch_size", "would repeat samples"),
     ],
@@ -167,7 +167,7 @@ def test_a_store_of_another_tokenizer(store: Store, tmp_path: Path) -> None:
     other = tmp_path / "store"
     shutil.copytree(store.path, other)
     manifest = json.loads((other / "manifest.json").read_text())
-    manifest["tokenizer"]["name"] = "bert-wordpiece-30522"
+    manifest["columns"]["tokens/original/clip"]["settings"]["tokenizer"]["name"] = "bert-wordpiece-30522"
     write_json(other / "manifest.json", manifest)
     with pytest.raises(UserError, match="found those of bert-wordpiece-30522"):
         train(open_store(other), tmp_path / "run")

@@ -33,6 +33,10 @@ class _ArrowTable:
 
     def misfit(self, column: str, role: Role) -> str | None:
         """The column's type, when it cannot serve. Of columns that share a name none can."""
+        with _checked():
+            return self._misfit(column, role)
+
+    def _misfit(self, column: str, role: Role) -> str | None:
         if self.columns.count(column) > 1:
             return "several columns of that name"
         kind = _plain(self._schema.field(column).type)
@@ -149,7 +153,8 @@ def _rows(batches: Iterator[pa.RecordBatch], start: int, span: Span, limits: Map
             for column in batch.columns:
                 _validate(column)
         for number in range(max(first, span.first), last if span.last is None else min(last, span.last)):
-            values = {name: _value(batch.column(name)[number - first], limit) for name, limit in limits.items()}
+            with _checked():
+                values = {name: _value(batch.column(name)[number - first], limit) for name, limit in limits.items()}
             yield Row(number, values)
         if span.last is not None and last >= span.last:
             return  # what comes after may be broken, which is another part's to say
