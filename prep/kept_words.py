@@ -17,7 +17,7 @@ class Word:
     """A word of a caption, in the tokenizer's sense. kept: the share of its tokens that is kept, 0 to 1.
 
     word_class: its priority, 1 noun, 2 adjective, 3 verb, 4 other; 0 of a word beyond the context. is_spaced: white
-    space lies before it.
+    space lies before it. Its text is empty where a character, İ, became two words: it is the first's.
     """
 
     text: str
@@ -51,7 +51,7 @@ def kept_words(caption: StoredCaption, tokenizer: Tokenizer, text_tokens: int, t
         places = [position for position in range(place, place + len(own)) if position < last]
         share = sum(position in kept for position in places) / len(own)
         word_class = int(caption.priorities[places[0]]) if places else 0
-        words.append(Word(caption.text[first:stop], share, word_class, first > end))
+        words.append(Word(caption.text[max(first, end) : stop], share, word_class, first > end))
         place, end = place + len(own), stop
         ids += own
     if ids[: last - 1] != caption.tokens[1:last].tolist():

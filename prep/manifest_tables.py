@@ -117,21 +117,43 @@ def _columns(told: dict[str, Any]) -> Table:
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("a sample", justify="right", no_wrap=True)
     table.add_column("what")
-    for column in told["columns"]:
+    for column in _merged(told["columns"]):
         settings, counts = _describe(column["settings"]), _counted(column["counts"])
         what = Text(settings) + Text(f"{', ' if settings and counts else ''}{counts}", "dim")
         table.add_row(Text(column["folder"]), size(column["num_bytes"]), size(column["bytes_per_sample"]), what)
     return table
 
 
+def _merged(columns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The crops of a bank as one column, the others as they are."""
+    banks: dict[str, list[dict[str, Any]]] = {}
+    for column in columns:
+        name = column["folder"].rpartition("-crop")[0] if "crop" in column["settings"] else column["folder"]
+        banks.setdefault(f"{name} {'crop' in column['settings']}", []).append(column)
+    return [_one(own) if "crop" in own[0]["settings"] else own[0] for own in banks.values()]
+
+
+def _one(crops: list[dict[str, Any]]) -> dict[str, Any]:
+    sums = {key: sum(crop[key] for crop in crops) for key in ("num_bytes", "bytes_per_sample")}
+    counts = {
+        name: {key: sum(crop["counts"][name][key] for crop in crops) / len(crops) for key in ("count", "share")}
+        for name in crops[0]["counts"]
+    }
+    settings = {**crops[0]["settings"], "num_crops": len(crops)}
+    folder = crops[0]["folder"] + (f"...{crops[-1]['settings']['crop']}" if len(crops) > 1 else "")
+    return {**crops[0], **sums, "folder": folder, "counts": counts, "settings": settings}
+
+
 def _describe(settings: dict[str, Any]) -> str:
     """A column's settings in words."""
     if "res" in settings:
-        quality = f" q{settings['quality']} 4:{settings['subsampling'][1]}:{settings['subsampling'][2]}"
-        encoding = settings["encoding"] + (quality if settings["encoding"] == "jpeg" else "")
+        encoding = settings["encoding"]
+        if encoding == "jpeg":
+            encoding += f" q{settings['quality']} {':'.join(settings['subsampling'])}"
         if "crop" in settings:
-            low, high = settings.get("crop_area", (0, 1))
-            area = f"crop {settings['crop']} of {low:.0%} to {high:.0%}, seed {settings['crop_seed']}"
+            low, high = settings["crop_area"]
+            number = "1 crop" if settings["num_crops"] == 1 else f"{settings['num_crops']} crops"
+            area = f"{number} of {low:.0%} to {high:.0%} of the area, seed {settings['crop_seed']}"
             return f"{settings['res']} px {encoding}, {area}"
         return f"{settings['res']} px {encoding}, margin {settings['margin']:.3g}"
     if "tagger" in settings:

@@ -50,7 +50,8 @@ def _part_of(column: pa.Array) -> PartOf:
         return _list_part(column)
     if pa.types.is_large_binary(kind) or pa.types.is_string(kind):
         offsets, data = _offsets(column, 8 if pa.types.is_large_binary(kind) else 4), _bytes(column.buffers()[2])
-        return lambda row: _sized(bytes(data[offsets[row] : offsets[row + 1]]))
+        # The length that the offsets tell, which may reach beyond what is there.
+        return lambda row: _count(offsets[row + 1] - offsets[row]) + bytes(data[offsets[row] : offsets[row + 1]])
     width = _width(kind)
     if width is None:
         if not pa.types.is_boolean(kind):
@@ -102,7 +103,3 @@ def _offsets(column: pa.Array, width: int) -> list[int]:
 
 def _count(number: int) -> bytes:
     return (number % 2**64).to_bytes(8, "little")
-
-
-def _sized(data: bytes) -> bytes:
-    return _count(len(data)) + data

@@ -69,7 +69,7 @@ class Typeface:
                 gap = space if span.is_spaced and place == 0 and lines[-1] else 0.0
                 if lines[-1] and x + gap + needed > width:
                     if len(lines) == max_lines:
-                        lines[-1].append((min(x, width - space * 2), Span("…", span.colour)))
+                        lines[-1].append((min(x, width - self.width("…")), Span("…", span.colour)))
                         return lines
                     lines.append([])
                     x = gap = 0.0

@@ -34,7 +34,7 @@ def imported(*folders: str) -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names) - {*FLOORS, "tests"}
+    return names - set(sys.stdlib_module_names) - {*FLOORS, "tests", "_typeshed"}
 
 
 def brought_by(names: set[str]) -> set[str]:

@@ -23,7 +23,7 @@ class PoisonedStart(StartWorker):
     """A worker whose decoder falls for three kinds of picture."""
 
     def __call__(self, report: Report) -> Worker:
-        decode = prep.views.decode
+        decode = vars(prep.views)["decode"]
 
         def poisoned(data: bytes, limits: ImageLimits, min_short_side: int | None = None) -> Decoded:
             if CRASH in data:
@@ -33,9 +33,10 @@ class PoisonedStart(StartWorker):
             held = []
             while GREED in data:
                 held.append(bytearray(b"x" * (32 << 20)))
-            return decode(data, limits, min_short_side)
+            decoded: Decoded = decode(data, limits, min_short_side)
+            return decoded
 
-        prep.views.decode = poisoned  # type: ignore[assignment]
+        vars(prep.views)["decode"] = poisoned
         return StartWorker.__call__(self, report)
 
 

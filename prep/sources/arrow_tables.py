@@ -6,6 +6,7 @@ checked before they are followed, and a stream must end with its end mark, or it
 """
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ from prep.sources.rows import CutTableError, Oversized, Role, Row, Span
 
 _BATCH_BYTES = 8 << 20
 _MAX_BATCH_ROWS = 1024
+_ABSURD_BYTES = 1 << 40
 _END_MARK = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
@@ -225,8 +227,12 @@ def _guarded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _checked() -> Iterator[None]:
     try:
         yield
-    except (UserError, MemoryError):
-        raise  # the network's trouble, or this process's
+    except (UserError, MemoryError) as error:
+        # A damaged length asks for more than any machine has.
+        asked = re.search(r"of size ([0-9]+) failed", str(error))
+        if isinstance(error, UserError) or asked is None or int(asked[1]) < _ABSURD_BYTES:
+            raise  # the network's trouble, or this process's
+        raise CutTableError(f"{type(error).__name__}: {error}") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's trouble, not the table's
