@@ -28,7 +28,7 @@ from prep.verify_file import FileReport, FileTask, Problem, check_file
 
 _MAX_NAMED = 100
 # Starting a process costs as much as checking so many bytes.
-_BYTES_A_WORKER = 256 << 20
+_BYTES_A_WORKER = 512 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def shared_by_row(batch: pa.RecordBatch) -> dict[str, list[Any]]:
     if texts:
         shared["number of captions"] = _counts(texts[0]).tolist()
     if "num_tokens" in columns:
-        shared["number of tokens"] = _split(columns["tokens"], _items(columns["num_tokens"]).to_numpy())
+        shared["number of tokens"] = _split(columns["tokens"], _numbers(_items(columns["num_tokens"])))
     elif "priorities" in columns:
         lengths = (_matrix(columns["priorities"]) != _PADDING).sum(axis=1)
         shared["number of tokens"] = _split(columns["priorities"], lengths.astype(np.uint8))
@@ -58,7 +58,7 @@ def counts_of(batch: pa.RecordBatch, columns: Columns) -> dict[str, int]:
         counts.update(num_captions=len(marks), num_cut=marks.true_count)
     view = columns.get("view", {})
     if "margin" in view:
-        sides = np.minimum(batch.column("width").to_numpy(), batch.column("height").to_numpy())
+        sides = np.minimum(_numbers(batch.column("width")), _numbers(batch.column("height")))
         counts.update(num_small=int((sides < np.ceil(view["res"] * view["margin"])).sum()))
     return counts
 
@@ -79,7 +79,7 @@ def odd_values(batch: pa.RecordBatch, columns: Columns) -> Odd:
     if "image" in names:
         odd += _odd_copies(batch, columns.get("view", {}))
     if "original_width" in names:
-        sides = np.minimum(batch.column("original_width").to_numpy(), batch.column("original_height").to_numpy())
+        sides = np.minimum(_numbers(batch.column("original_width")), _numbers(batch.column("original_height")))
         odd += _rows(sides == 0, "an original of at least one pixel")
     return sorted(odd)
 
@@ -103,7 +103,7 @@ def odd_images(batch: pa.RecordBatch, columns: Columns) -> Odd:
 
 def _odd_tokens(batch: pa.RecordBatch, settings: Mapping[str, Any]) -> Odd:
     column = batch.column("tokens")
-    tokens, lengths = _matrix(column), _items(batch.column("num_tokens")).to_numpy().astype(np.int64)
+    tokens, lengths = _matrix(column), _numbers(_items(batch.column("num_tokens"))).astype(np.int64)
     apart = _counts(column) != _counts(batch.column("num_tokens"))
     if apart.any():
         return _rows(apart, "as many numbers of tokens as captions")
@@ -131,7 +131,7 @@ def _odd_priorities(ranks: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _odd_copies(batch: pa.RecordBatch, view: Mapping[str, Any]) -> Odd:
-    widths, heights = (batch.column(name).to_numpy().astype(np.int64) for name in ("width", "height"))
+    widths, heights = (_numbers(batch.column(name)).astype(np.int64) for name in ("width", "height"))
     odd = _rows((widths == 0) | (heights == 0), "a copy of at least one pixel")
     images = [image.as_buffer() for image in batch.column("image")]
     sizes = np.array([image.size for image in images], np.int64)
@@ -153,8 +153,8 @@ def _rows(odd: NDArray[np.bool_], wanted: str) -> Odd:
 def _counts(column: pa.Array) -> NDArray[np.int64]:
     """The number of items in each row, int64 [N]."""
     if pa.types.is_list(column.type):
-        counts: NDArray[np.int64] = np.diff(column.offsets.to_numpy().astype(np.int64))
-        return counts
+        offsets: NDArray[np.int64] = _numbers(column.offsets).astype(np.int64)
+        return offsets[1:] - offsets[:-1]
     return np.ones(len(column), np.int64)
 
 
@@ -162,11 +162,17 @@ def _items(column: pa.Array) -> pa.Array:
     return column.values if pa.types.is_list(column.type) else column
 
 
+def _numbers(column: pa.Array) -> NDArray[Any]:
+    """Integers as they lie in memory; Arrow's own `to_numpy` imports pandas, which takes seconds."""
+    data = column.buffers()[1]
+    kind = np.dtype(str(column.type))
+    return np.zeros(0, kind) if data is None else np.frombuffer(data, kind)[column.offset :][: len(column)]
+
+
 def _matrix(column: pa.Array) -> NDArray[Any]:
     """Fixed-size lists, one a row or several, as [M, size]."""
     items = _items(column)
-    values: NDArray[Any] = items.values.to_numpy()
-    return values.reshape(-1, items.type.list_size)
+    return _numbers(items.values).reshape(-1, items.type.list_size)
 
 
 def _any(column: pa.Array, odd: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -132,7 +132,7 @@ def test_test_runs_all_four_and_pytest_has_the_last_word(clone: Clone) -> None:
 def test_too_little_disk_is_said_before_anything_is_made(clone: Clone) -> None:
     full = clone.run("env", FREE=str(3 * 2**20))
     assert full.returncode == 1
-    assert "11 GB" in full.stderr
+    assert "12 GB" in full.stderr
     assert "there are 3 " in full.stderr
     assert clone.environments() == []
 

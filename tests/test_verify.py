@@ -84,7 +84,7 @@ def test_a_flipped_byte_is_found_and_named(spare: Path, name: str, seed: int) ->
     was = flip(path, offset, mask)
     problems = found(spare)
     path.write_bytes(was)
-    assert any(problem.path == name for problem in problems), problems
+    assert any(name in str(problem) for problem in problems), problems
     if name.endswith((".arrow", ".parquet")):
         assert all(problem.path == name for problem in problems), problems
     if place:
