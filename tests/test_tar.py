@@ -70,6 +70,18 @@ def test_members_over_their_limit_never_enter_memory(tmp_path: Path) -> None:
     assert outline(results) == [("a", "image_too_large"), ("b", "caption_too_long"), ("0", "pair"), ("1", "pair")]
 
 
+@pytest.mark.parametrize("num_bytes", [0, 1, 512, 1300])
+def test_times_before_members_are_passed_over_and_all_else_is_heard(tmp_path: Path, num_bytes: int) -> None:
+    body = b"x" * num_bytes
+    for fields, key in (({"mtime": "1.25"}, "a"), ({"mtime": "1.25", "path": "b.jpg"}, "b"), ({"path": "b.jpg"}, "b")):
+        image = info("a.jpg", num_bytes)
+        image.pax_headers = fields
+        member = image.tobuf(tarfile.PAX_FORMAT) + body + bytes(-num_bytes % 512)
+        results = read(tmp_path, member + raw(info(f"{key}.txt", 1), b"x") + tar_of(PAIRS))
+        assert results[0] == Pair(key, body, {"original": (b"x",)}, "pairs.tar")
+        assert outline(results[1:]) == [("0", "pair"), ("1", "pair")]
+
+
 @pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_long_names(tmp_path: Path, kind: int) -> None:
     for name in ("n" * 600, "folder/" * 200 + "x"):

@@ -1,10 +1,10 @@
 """The members of a tar, as a stream, none of them lost in silence.
 
-The standard library's tarfile parses the headers, but its TarFile is not iterated: that takes a damaged or missing
-header for the end of the archive. Here a tar is whole only if it ends with two blocks of zeros, as POSIX wants and
-every writer does, and then nothing but padding; anything else is a `CutError`, raised after the members before it.
-Plain and gzipped tars are read, however long, in little memory, from the disk or a URL; one made by an enemy costs no
-more than an error.
+The standard library's tarfile parses the headers (`tar_headers` those of the commonest kind), but its TarFile is not
+iterated: that takes a damaged or missing header for the end of the archive. Here a tar is whole only if it ends with
+two blocks of zeros, as POSIX wants and every writer does, and then nothing but padding; anything else is a `CutError`,
+raised after the members before it. Plain and gzipped tars are read, however long, in little memory, from the disk or a
+URL; one made by an enemy costs no more than an error.
 """
 
 import gzip
@@ -16,6 +16,7 @@ from typing import BinaryIO, cast
 
 from prep.errors import UserError
 from prep.places import open_input
+from prep.sources.tar_headers import plain_member
 
 # For one member's header with all its extensions; the longest path is 4 KiB. tarfile's memory and, before Python
 # 3.11.10 and 3.12.6, its time (CVE-2024-6232) grow with the square of it.
@@ -35,21 +36,30 @@ class _Reader(io.BufferedIOBase):
 
     def __init__(self, file: BinaryIO, end: int, beyond: str) -> None:
         self._file, self._end, self._beyond = file, end, beyond
+        self._peeked = b""
         self.allowance = 0
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._file.tell() - len(self._peeked)
+
+    def peek(self, size: int) -> bytes:
+        """The next bytes, up to a few blocks, or fewer at the end; they will be read again."""
+        if len(self._peeked) < size:
+            self._peeked += self._file.read(size - len(self._peeked))
+        return self._peeked
 
     def seek(self, position: int, whence: int = io.SEEK_SET, /) -> int:
         if position > self._end:
             raise tarfile.ReadError(self._beyond)
+        self._peeked = b""
         return self._file.seek(position, whence)
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= self.allowance:
             raise tarfile.ReadError(f"{size} bytes are asked for, where {self.allowance:,} are allowed")
         self.allowance -= size
-        data = self._file.read(size)
+        peeked, self._peeked = self._peeked[:size], self._peeked[size:]
+        data = peeked + self._file.read(size - len(peeked)) if peeked else self._file.read(size)
         if len(data) < size:
             raise tarfile.ReadError("the file ends early")
         return data
@@ -96,6 +106,12 @@ class OpenTar:
         with self._checked():
             self._reader.allowance = _MAX_HEADER_BYTES
             self._reader.seek(self._offset)
+            plain = None if self._parser.pax_headers else plain_member(self._reader.peek)
+            if plain is not None:
+                member, num_bytes = plain
+                self._reader.read(num_bytes)
+                self._parser.offset = self._offset + num_bytes + member.size + -member.size % tarfile.BLOCKSIZE
+                return member
             try:
                 member = tarfile.TarInfo.fromtarfile(self._parser)
             except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
