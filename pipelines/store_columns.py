@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from prep.batch_buffers import has_room
 from prep.errors import UserError
 from prep.row_hash import RowHasher
 from prep.schemas import schema_of
 from prep.store import ROWS_PER_BATCH, Store
-from prep.verify_buffers import has_room
 
 
 @dataclass(frozen=True, slots=True)

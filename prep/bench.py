@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prep import captions as captions_module
-from prep.bench_build import build_seconds, peak_bytes, program_rate
+from prep.bench_build import build_seconds, peak_bytes, program_rates
 from prep.bench_data import SIZES, make_captions, make_jpegs
 from prep.bench_peers import img2dataset_seconds, pillow_seconds
 from prep.bench_text import text_ratio
@@ -170,10 +170,10 @@ def run(num_small: int, num_large: int, rounds: int) -> dict[str, Any]:
             quality[name] = [asdict(row) for row in quality_rows(make_jpegs(size, 4, seed=1), SHORT_SIDES)]
         progress.advance()
         text = text_ratio(make_captions(num_small, seed=99), rounds)
-        small, large = (peak_bytes(work / f"memory-{times}", num_small // 4 * times) for times in (1, 4))
+        small, large = (peak_bytes(work / f"memory-{times}", 1024 * times) for times in (2, 8))
         progress.advance()
         os.sched_setaffinity(0, cores)
-        rates = {n: program_rate(work / f"workers-{n}", num_small, n, rounds) for n in (1, 2)}
+        rates = program_rates(work, num_small, (1, 2), rounds)
         progress.advance()
     return {
         "cores": len(cores),
@@ -191,8 +191,8 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m prep.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here too")
-    parser.add_argument("--pairs", type=int, default=512, help="384-px sources a round (default 512)")
-    parser.add_argument("--large-pairs", type=int, default=128, help="2-megapixel sources a round (default 128)")
+    parser.add_argument("--pairs", type=int, default=1024, help="384-px sources a round (default 1024)")
+    parser.add_argument("--large-pairs", type=int, default=192, help="2-megapixel sources a round (default 192)")
     parser.add_argument("--rounds", type=int, default=3, help="the median is told of so many (default 3)")
     args = parser.parse_args(argv)
     report = run(args.pairs, args.large_pairs, args.rounds)

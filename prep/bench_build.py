@@ -1,5 +1,7 @@
 """`prep.build` as `prep.bench` measures it: the work of one worker, and the whole program with one worker and two."""
 
+import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -43,23 +45,27 @@ def build_seconds(work: Path, jpegs: Sequence[bytes], captions: Sequence[str]) -
     return seconds
 
 
-def program_rate(work: Path, num_pairs: int, num_workers: int, rounds: int) -> float:
-    """Pairs a second of the program, from 384-px sources, between num_pairs a worker and three times as many.
+def program_rates(work: Path, num_pairs: int, num_workers: Sequence[int], rounds: int) -> dict[int, float]:
+    """Pairs a second of the program with so many workers, from 384-px sources: {workers: median of rounds, in turns}.
 
-    The difference of the two leaves out what starting takes.
+    From the difference between a build of one tar a worker and one of four, num_pairs each: it leaves out the start.
     """
-    jpegs, best = make_jpegs(SIZES["384 px"], 64), []
+    jpegs = make_jpegs(SIZES["384 px"], 64)
+    rates: dict[int, list[float]] = {num: [] for num in num_workers}
     for number in range(rounds):
-        took = []
-        for times in (1, 3):
-            captions = make_captions(num_pairs * times * num_workers, seed=number)
-            folder = work / f"{number}-{times}"
-            tars = write_tars(folder / "tars", jpegs, captions, 2 * num_workers)
-            start = perf_counter()
-            subprocess.run(_command(tars, folder / "store", num_workers), check=True, stdout=subprocess.DEVNULL)
-            took.append(perf_counter() - start)
-        best.append(2 * num_pairs * num_workers / (took[1] - took[0]))
-    return sorted(best)[len(best) // 2]
+        for num in num_workers:
+            took = [_program_seconds(work / f"{number}-{num}-{n}", jpegs, num_pairs, num * n, num) for n in (1, 4)]
+            rates[num].append(3 * num_pairs * num / (took[1] - took[0]))
+    return {num: statistics.median(found) for num, found in rates.items()}
+
+
+def _program_seconds(work: Path, jpegs: Sequence[bytes], num_pairs: int, num_tars: int, num_workers: int) -> float:
+    tars = write_tars(work / "tars", jpegs, make_captions(num_pairs * num_tars), num_tars)
+    start = perf_counter()
+    subprocess.run(_command(tars, work / "store", num_workers), check=True, stdout=subprocess.DEVNULL)
+    seconds = perf_counter() - start
+    shutil.rmtree(work)
+    return seconds
 
 
 def peak_bytes(work: Path, num_pairs: int) -> int:

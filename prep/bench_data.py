@@ -7,6 +7,7 @@ of quality 90 (4:2:0) these have 0.25 to 0.37 bytes a pixel, as photographs on t
 import io
 import tarfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -46,12 +47,22 @@ def make_jpegs(size: tuple[int, int], count: int, seed: int = 0) -> list[bytes]:
 
 
 def make_captions(count: int, seed: int = 0) -> list[str]:
-    """Seeded captions in the manner of web alt-texts, all different."""
-    rng = Random(seed)
+    """Seeded captions in the manner of web alt-texts, all different, so that no cache of captions can know them.
+
+    The demo's (drawing its scenes takes time), each continued with the beginning of another one.
+    """
+    begun, rng = _begun(), Random(seed)
     found: dict[str, None] = {}
     while len(found) < count:
-        found[caption(training_scene(rng)[0], rng)] = None
+        words = rng.choice(begun).split()
+        found[f"{rng.choice(begun)}, {' '.join(words[: rng.randint(1, 6)])}"] = None
     return list(found)
+
+
+@cache
+def _begun() -> list[str]:
+    rng = Random(0)
+    return [caption(training_scene(rng)[0], rng) for _ in range(400)]
 
 
 def write_tars(folder: Path, jpegs: Sequence[bytes], captions: Sequence[str], num_tars: int) -> str:

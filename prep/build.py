@@ -11,7 +11,7 @@ interrupted, with any number of workers.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from prep import build_options
-from prep.build_options import Engine
+from prep.build_options import Asked
 from prep.build_summary import counts_of, print_summary
+from prep.caption_tables import CaptionTable, TablePlace
 from prep.columns import ColumnPlan
 from prep.engine import run
 from prep.errors import UserError, run_main
@@ -43,13 +44,16 @@ Records = dict[tuple[str, int], ColumnRecord]
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """What a worker loads once; see `prep.workers`. url: of the store. tokenizers, taggers: names."""
+    """What a worker loads once; see `prep.workers`. url: of the store. tokenizers, taggers: names. tables: of captions,
+    with the caption source that each is of.
+    """
 
     url: str
     source: SourceOptions
     limits: ImageLimits
     tokenizers: tuple[str, ...]
     taggers: tuple[str, ...]
+    tables: tuple[tuple[str, TablePlace], ...] = ()
 
     def __call__(self, report: Report) -> "Worker":
         """Load them."""
@@ -61,6 +65,7 @@ class StartWorker:
                 self.limits,
                 {name: load_tokenizer(name) for name in self.tokenizers},
                 {name: build_options.tagger(name) for name in self.taggers},
+                {name: CaptionTable(place) for name, place in self.tables},
                 report,
             )
         )
@@ -81,26 +86,23 @@ class Worker:
         try_pairs(task, self.tools, first, last, faults)
 
 
-def build(
-    folder: Folder, inputs: Inputs | None, source: SourceOptions, columns: Sequence[ColumnPlan], engine: Engine
-) -> tuple[Manifest, int]:
+def build(asked: Asked) -> tuple[Manifest, int]:
     """Build what is missing of a store and write its manifest last; returns it and the number of pairs done now.
 
-    inputs: None to add only what stands on the stored captions. Raises `UserError` when the folder belongs to another
-    plan, a worker dies again and again, or not one pair was kept.
+    Raises `UserError` when the folder belongs to another plan, a worker dies again and again, or not one pair was kept.
     """
+    folder = asked.folder
     with folder.working():
-        plan = adopt(folder, inputs, columns)
+        plan = adopt(folder, asked.inputs, asked.columns)
         planned = {name: ColumnPlan(name, c["kind"], c["settings"]) for name, c in plan["columns"].items()}
         folder.remove_half_written()
         done = _finished(folder, planned, len(plan["inputs"]))
-        shards = _missing(plan, planned, inputs, done)
+        shards = _missing(plan, planned, asked.inputs, done)
         if shards:
-            for record in _run(folder, shards, source, plan, engine):
+            for record in _run(asked, shards, plan):
                 done[record.folder, record.shard] = record
         names = [part["name"] for part in plan["inputs"]]
-        settings = {name: (column.kind, column.settings) for name, column in planned.items()}
-        manifest = fold(fingerprint(plan), names, settings, list(done.values()))
+        manifest = fold(fingerprint(plan), names, plan["columns"], list(done.values()))
         _check_not_empty(folder, manifest)
         folder.remove_half_written()  # what workers left that died
         folder.write_json("manifest.json", manifest.to_json())
@@ -133,11 +135,11 @@ def _missing(plan: dict[str, Any], planned: dict[str, ColumnPlan], inputs: Input
         missing = tuple(column for name, column in planned.items() if not has_rows or (name, number) not in done)
         if not missing:
             continue
-        stored_alone = has_rows and all(column.kind in ("tokens", "priorities") for column in missing)
-        if inputs is None and not stored_alone:
+        first = next((column for column in missing if not has_rows or column.is_from_input), None)
+        if inputs is None and first:
             raise UserError(
                 "--input",
-                f"shard {number} of {missing[0].folder} is still to be built from the input, which is not given",
+                f"shard {number} of {first.folder} is still to be built from the input, which is not given",
                 "Give the same --input as before.",
             )
         # Without inputs only the stored captions are read, and the part is a name for messages.
@@ -146,22 +148,28 @@ def _missing(plan: dict[str, Any], planned: dict[str, ColumnPlan], inputs: Input
     return shards
 
 
-def _run(
-    folder: Folder, shards: list[Shard], source: SourceOptions, plan: dict[str, Any], engine: Engine
-) -> Iterator[ColumnRecord]:
+def _run(asked: Asked, shards: list[Shard], plan: dict[str, Any]) -> Iterator[ColumnRecord]:
     missing = [column for shard in shards for column in shard.missing]
     tokenizers = {c.settings["name"] for c in missing if c.kind == "tokens"}
     tokenizers |= {c.settings["tokenizer_name"] for c in missing if c.kind == "priorities"}
     taggers = {c.settings["name"]: c.settings["tagger"] for c in missing if c.kind == "priorities"}
     for name, planned in taggers.items():
         if (now := build_options.tagger(name).identity()) != planned:
-            raise UserError(
-                f"tagger {name}", f"the store was planned with {planned}, here is {now}", "Install that one."
-            )
+            problem = f"the store was planned with {planned}, here is {now}"
+            raise UserError(f"tagger {name}", problem, "Install that one.")
+    wanted = {c.settings["source"] for c in missing if c.kind == "captions" and not c.is_from_input}
+    if absent := wanted - dict(asked.tables).keys():
+        name = min(absent)
+        remedy = f"Give it again: --captions {name}=table:FILE#COLUMN"
+        raise UserError("--captions", f"the captions {name} are still to be built from a table", remedy)
     limits = {key: value for key, value in plan["limits"].items() if key != "max_caption_bytes"}
     # Workers on other machines start elsewhere.
-    url = os.path.abspath(folder.path) if folder.is_local else folder.url
-    start = StartWorker(url, source, ImageLimits(**limits), tuple(sorted(tokenizers)), tuple(sorted(taggers)))
+    url = os.path.abspath(asked.folder.path) if asked.folder.is_local else asked.folder.url
+    tables = tuple(table for table in asked.tables if table[0] in wanted)
+    start = StartWorker(
+        url, asked.source, ImageLimits(**limits), tuple(sorted(tokenizers)), tuple(sorted(taggers)), tables
+    )
+    engine = asked.engine
     with bar(sum(shard.part.num_bytes for shard in shards) or None, "preparing", "bytes") as progress:
         for records in run(
             engine.name, engine.address, start, shards, engine.num_workers, progress, "pairs", engine.limits
@@ -187,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the program; see the module's docstring."""
     asked = build_options.parse(argv, __doc__ or "")
     start = perf_counter()
-    manifest, num_now = build(asked.folder, asked.inputs, asked.source, asked.columns, asked.engine)
+    manifest, num_now = build(asked)
     print_summary(asked.folder, manifest, num_now, perf_counter() - start)
 
 

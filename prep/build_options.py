@@ -1,9 +1,11 @@
 """What may be said to `prep.build` on the command line, and what it comes to: inputs, columns, an engine."""
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
+from prep.caption_tables import TablePlace
 from prep.columns import (
     ColumnPlan,
     captions_column,
@@ -37,11 +39,12 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A command line, checked. inputs: None when none were given."""
+    """A command line, checked. inputs: None when none were given. tables: of captions, by caption source."""
 
     folder: Folder
     inputs: Inputs | None
     source: SourceOptions
+    tables: tuple[tuple[str, TablePlace], ...]
     columns: tuple[ColumnPlan, ...]
     engine: Engine
 
@@ -59,13 +62,20 @@ def parse(argv: list[str] | None, description: str) -> Asked:
     folder = Folder.of(args.out)
     plan = read_plan(folder)
     fields = _caption_fields(args.captions, plan)
-    limits = ImageLimits(max_bytes=args.max_bytes, max_pixels=args.max_pixels, max_aspect=args.max_aspect)
+    limits = ImageLimits(
+        max_bytes=args.max_bytes,
+        max_pixels=args.max_pixels,
+        max_aspect=args.max_aspect,
+        min_side=args.min_side,
+        max_memory=args.max_memory << 20,
+    )
     source = SourceOptions(
-        captions=tuple(fields.items()) if any(fields.values()) else (),
+        captions=tuple((name, place) for name, place in fields.items() if not TablePlace.parse(place)),
         key=args.key_column,
         image=args.image_column,
         rows_per_shard=args.rows_per_shard,
         max_image_bytes=args.max_bytes,
+        max_caption_bytes=args.max_caption_bytes,
         image_root=args.image_root,
     )
     inputs = None
@@ -77,6 +87,7 @@ def parse(argv: list[str] | None, description: str) -> Asked:
         folder,
         inputs,
         source,
+        tuple(_tables(args.captions)),
         tuple(_columns(args, fields)),
         Engine(args.engine, args.ray_address, args.workers, worker),
     )
@@ -93,20 +104,21 @@ def _caption_fields(given: list[str] | None, plan: dict[str, object] | None) -> 
         if not (name and equals and place):
             raise UserError("--captions", f"wanted NAME=FIELD, found {text}", "For example: --captions original=txt")
         fields[name] = place
-    if not fields:
-        return {"original": ""}
-    if len(fields) > 1 and not all(fields.values()):
-        unnamed = next(name for name, place in fields.items() if not place)
-        raise UserError(
-            "--captions",
-            f"wanted a place for each of several caption sources; {unnamed} has none",
-            "Build a new store and name each: --captions original=txt synthetic=json:synthetic",
-        )
+    if all(TablePlace.parse(place) for place in fields.values()):
+        return {"original": "", **fields}  # what decides which pairs there are must come with them
     return fields
 
 
+def _tables(given: list[str] | None) -> Iterator[tuple[str, TablePlace]]:
+    """The tables of captions on this command line: of those in a plan only the names are known."""
+    for text in given or ():
+        name, _, place = text.partition("=")
+        if table := TablePlace.parse(place):
+            yield name, table
+
+
 def _columns(args: argparse.Namespace, fields: dict[str, str]) -> list[ColumnPlan]:
-    columns = [rows_column(fields)]
+    columns = [rows_column(name for name, place in fields.items() if not TablePlace.parse(place))]
     tokenizer, identity = load_tokenizer(args.tokenizer), tagger(args.tagger).identity()
     for source, place in fields.items():
         columns += [
@@ -166,7 +178,8 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         "--captions",
         nargs="+",
         metavar="NAME=FIELD",
-        help="caption sources: an extension, json:KEY or a column (default: original, from the usual place)",
+        help="caption sources: an extension, json:KEY, a column, or table:FILE#COLUMN with a column `key` "
+        "(default: original, from the usual place)",
     )
     add("--tokenizer", default="clip", help="clip or bert (default clip)")
     add("--tagger", default="spacy", help="spacy, spacy:PIPELINE, nltk, textblob, vocabulary (default spacy)")
@@ -176,6 +189,9 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
     add("--rows-per-shard", type=int, default=SourceOptions().rows_per_shard, help="of tables, folders (%(default)s)")
     add("--max-bytes", type=int, default=limits.max_bytes, help="larger image files are rejected (default %(default)s)")
     add("--max-pixels", type=int, default=limits.max_pixels, help="larger images are rejected (default %(default)s)")
+    add("--min-side", type=int, default=limits.min_side, help="narrower images are rejected (default %(default)s)")
+    add("--max-memory", type=int, default=limits.max_memory >> 20, metavar="MIB", help="to decode one (%(default)s)")
+    add("--max-caption-bytes", type=int, default=SourceOptions().max_caption_bytes, help="(default %(default)s)")
     add("--max-aspect", type=float, default=limits.max_aspect, help="longer images are rejected (default %(default)s)")
 
 

@@ -27,7 +27,8 @@ from prep.views import StoredImage, View, count_enlarged
 class Sample:
     """A prepared pair, token ids and priorities apart: those are made for a whole batch at once.
 
-    captions: {caption source: clean captions}. copies: {folder of a view: stored copy}.
+    captions: {caption source: clean captions}. num_dropped: {caption source: captions that were none, and left out}.
+    copies: {folder of a view: stored copy}.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Sample:
     original_width: int
     original_height: int
     captions: dict[str, tuple[Caption, ...]]
+    num_dropped: dict[str, int]
     copies: dict[str, StoredImage]
 
 
@@ -162,6 +164,7 @@ class ColumnFile:
         if self.plan.kind == "captions":
             flat = [caption for own in captions for caption in own]
             self._counts["num_captions"] += len(flat)
+            self._counts["num_dropped"] += sum(sample.num_dropped.get(settings["source"], 0) for sample in samples)
             self._counts["num_cut"] += sum(caption.cut for caption in flat)
             return [
                 _lists(captions, pa.array([caption.text for caption in flat], pa.string()), self._schema.field(0)),

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+from prep.caption_tables import TablePlace
 from prep.crops import Augmentation
 from prep.images import Encoding
 from prep.schemas import ROWS_FOLDER
@@ -33,6 +34,11 @@ class ColumnPlan:
     kind: str
     settings: dict[str, Any]
 
+    @property
+    def is_from_input(self) -> bool:
+        """Whether building it needs the input: its images, or its captions."""
+        return self.kind == "view" or (self.kind == "captions" and TablePlace.parse(self.settings["field"]) is None)
+
     def to_json(self) -> dict[str, Any]:
         """What `plan.json` holds of it."""
         libraries = {name: version(name) for name in _LIBRARIES[self.kind]}
@@ -50,7 +56,9 @@ def rows_column(sources: Iterable[str]) -> ColumnPlan:
 
 
 def captions_column(source: str, field: str) -> ColumnPlan:
-    """One caption source; field: where the input holds it, empty for the input's usual place."""
+    """One caption source; field: where the input holds it, empty for the input's usual place, or a table."""
+    table = TablePlace.parse(field)
+    field = table.field if table else field
     return ColumnPlan(f"captions/{folder_name(source)}", "captions", {"source": source, "field": field})
 
 

@@ -54,11 +54,14 @@ class ShardRecord:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column folder: its kind (one of KINDS), the settings that decide its bytes, counts, a file a shard."""
+    """One column folder: its kind (one of KINDS), the settings and the versions of libraries that decide its bytes,
+    counts, a file a shard.
+    """
 
     folder: str
     kind: str
     settings: dict[str, Any]
+    libraries: dict[str, str]
     counts: dict[str, int]
     files: tuple[FileRecord, ...]
 
@@ -135,9 +138,9 @@ def _sum(counts: list[dict[str, int]]) -> dict[str, int]:
 
 
 def fold(
-    fingerprint: str, sources: list[str], columns: dict[str, tuple[str, dict[str, Any]]], records: list[ColumnRecord]
+    fingerprint: str, sources: list[str], columns: dict[str, dict[str, Any]], records: list[ColumnRecord]
 ) -> Manifest:
-    """The manifest is the fold of the records: every count in it is a sum. columns: {folder: (kind, settings)}."""
+    """The manifest is the fold of the records: every count in it is a sum. columns: as in the plan, by folder."""
     by_folder: dict[str, list[ColumnRecord]] = {folder: [] for folder in columns}
     for record in sorted(records, key=lambda record: record.shard):
         by_folder[record.folder].append(record)
@@ -154,8 +157,8 @@ def fold(
         shards=tuple(ShardRecord(r.shard, sources[r.shard], r.num_read, r.num_samples) for r in rows),
         reject_files=tuple(file for record in rows for file in record.files[1:]),
         columns={
-            folder: Column(folder, kind, settings, _sum([r.counts for r in by_folder[folder]]), files)
-            for folder, (kind, settings) in sorted(columns.items())
+            folder: Column(folder, counts=_sum([r.counts for r in by_folder[folder]]), files=files, **planned)
+            for folder, planned in sorted(columns.items())
             for files in [tuple(file for record in by_folder[folder] for file in record.files[:1])]
         },
     )

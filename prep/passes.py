@@ -1,4 +1,4 @@
-"""What a shard's samples are made from: the input, the input for pairs that are known, or the stored captions alone."""
+"""What a shard's samples are made from: the input, the input for pairs that are known, or what is stored of them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ from itertools import islice
 import pyarrow as pa
 
 from prep import captions, images
+from prep.caption_tables import CaptionTable
 from prep.column_files import Sample
 from prep.columns import ColumnPlan, captions_column
 from prep.errors import UserError
@@ -37,13 +38,16 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a worker holds for all its shards. tokenizers, taggers: by the names in the columns' settings."""
+    """What a worker holds for all its shards. tokenizers, taggers: by the names in the columns' settings. tables: of
+    captions, by caption source.
+    """
 
     folder: Folder
     source: SourceOptions
     limits: ImageLimits
     tokenizers: Mapping[str, Tokenizer]
     taggers: Mapping[str, Tagger]
+    tables: Mapping[str, CaptionTable]
     report: Report
 
 
@@ -61,7 +65,7 @@ def tried_samples(shard: Shard, tools: Tools, first: int, last: int, faults: Map
             result = prepare(item, views, tools.limits)
             tools.report.between()
             if isinstance(result, Sample):
-                yield result
+                yield _with_tables(result, shard, tools)
 
 
 def prepare(pair: Pair, views: Sequence[View], limits: ImageLimits) -> Sample | Reject:
@@ -70,17 +74,18 @@ def prepare(pair: Pair, views: Sequence[View], limits: ImageLimits) -> Sample | 
     A pair is kept when one of its captions is good; the others are left out. Raises MemoryError.
     """
     try:
-        cleaned = _clean(pair)
+        cleaned, num_dropped = _clean(pair)
         decoded, copies = make_copies(pair.key, pair.image, views, limits)
     except (captions.CaptionError, images.ImageError) as error:
         if error.reason is Reason.OUT_OF_MEMORY:
             # Whether the image is too large for any worker, or this one was too full, is the supervisor's to find out.
             raise MemoryError(error.detail) from error
         return Reject(pair.key, error.reason, error.detail, pair.source)
-    return Sample(pair.key, pair.source, decoded.format, decoded.width, decoded.height, cleaned, copies)
+    return Sample(pair.key, pair.source, decoded.format, decoded.width, decoded.height, cleaned, num_dropped, copies)
 
 
-def _clean(pair: Pair) -> dict[str, tuple[captions.Caption, ...]]:
+def _clean(pair: Pair) -> tuple[dict[str, tuple[captions.Caption, ...]], dict[str, int]]:
+    """The good captions and the number of others, by caption source. Raises `CaptionError` when none is good."""
     cleaned: dict[str, tuple[captions.Caption, ...]] = {}
     fault = captions.CaptionError(Reason.CAPTION_MISSING, "no caption")
     for source, raw in pair.captions.items():
@@ -93,7 +98,7 @@ def _clean(pair: Pair) -> dict[str, tuple[captions.Caption, ...]]:
         cleaned[source] = tuple(good)
     if not any(cleaned.values()):
         raise fault
-    return cleaned
+    return cleaned, {source: len(raw) - len(cleaned[source]) for source, raw in pair.captions.items()}
 
 
 def _items(shard: Shard, tools: Tools) -> Iterator[tuple[int, Pair | Reject]]:
@@ -126,7 +131,7 @@ def new_samples(
         if isinstance(result, Reject):
             rejects.append(result)
         else:
-            yield result
+            yield _with_tables(result, shard, tools)
 
 
 def known_samples(shard: Shard, tools: Tools, faults: Mapping[int, Fault]) -> Iterator[Sample]:
@@ -152,7 +157,7 @@ def known_samples(shard: Shard, tools: Tools, faults: Mapping[int, Fault]) -> It
 
 def _captions_alone(pair: Pair) -> Sample | Reject:
     try:
-        return Sample(pair.key, pair.source, "", 0, 0, _clean(pair), {})
+        return Sample(pair.key, pair.source, "", 0, 0, *_clean(pair), {})
     except captions.CaptionError as error:
         return Reject(pair.key, error.reason, error.detail, pair.source)
 
@@ -165,12 +170,12 @@ def _changed(shard: Shard, problem: str) -> UserError:
     )
 
 
-def caption_samples(shard: Shard, tools: Tools) -> Iterator[Sample]:
-    """The stored captions, for the missing token ids and priorities."""
-    sources = sorted({plan.settings["source"] for plan in shard.missing})
+def stored_samples(shard: Shard, tools: Tools) -> Iterator[Sample]:
+    """The pairs that the rows name, with their stored captions, and those of tables whose columns are missing."""
+    needed = {plan.settings["source"] for plan in shard.missing if plan.kind in ("tokens", "priorities")}
+    sources = sorted(needed - {plan.settings["source"] for plan in _from_tables(shard)})
     readers = [_stored(shard, tools, captions_column(source, "").folder) for source in sources]
-    for batches in zip(*readers, strict=True):
-        keys = batches[0].column("key").to_pylist()
+    for keys, *batches in zip(_stored(shard, tools, ROWS_FOLDER), *readers, strict=True):
         texts = [
             [
                 tuple(captions.Caption(text, cut) for text, cut in zip(own, cuts, strict=True))
@@ -178,9 +183,22 @@ def caption_samples(shard: Shard, tools: Tools) -> Iterator[Sample]:
             ]
             for batch in batches
         ]
-        for key, *own in zip(keys, *texts, strict=True):
+        for key, *own in zip(keys.column("key").to_pylist(), *texts, strict=True):
             tools.report.done(1, 0)
-            yield Sample(key, "", "", 0, 0, dict(zip(sources, own, strict=True)), {})
+            sample = Sample(key, "", "", 0, 0, dict(zip(sources, own, strict=True)), {}, {})
+            yield _with_tables(sample, shard, tools)
+
+
+def _from_tables(shard: Shard) -> list[ColumnPlan]:
+    return [plan for plan in shard.missing if plan.kind == "captions" and not plan.is_from_input]
+
+
+def _with_tables(sample: Sample, shard: Shard, tools: Tools) -> Sample:
+    """The sample with the captions of those tables whose columns are missing."""
+    for plan in _from_tables(shard):
+        source = plan.settings["source"]
+        sample.captions[source], sample.num_dropped[source] = tools.tables[source].of(sample.key)
+    return sample
 
 
 def _stored(shard: Shard, tools: Tools, folder: str) -> Iterator[pa.RecordBatch]:

@@ -1,9 +1,9 @@
 """One shard: a pure function of (plan, part of the input) to its files in the store, one a column, and their records.
 
-`rows` decides which pairs there are; every other column follows it. What is missing is built, together, in one of three
-passes: over the input, when there are no rows yet; over the input again, for the pairs that the rows name, when views
-or captions are missing; or over the stored captions alone, when only token ids or priorities are. Pairs stream through:
-at most ROWS_PER_BATCH samples are held, whatever the size of the input.
+`rows` decides which pairs there are; every other column follows it. Without rows, all columns are made in one pass over
+the input. With them, what is missing is: views and captions in a pass over the input for the pairs that the rows name,
+then token ids, priorities and captions from tables in one over what is stored. Pairs stream through: at most
+ROWS_PER_BATCH samples are held, whatever the size of the input.
 """
 
 from collections import Counter
@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prep.column_files import ColumnFile, Sample, TextOf, write_whole
-from prep.manifest import ColumnRecord
+from prep.columns import ColumnPlan
+from prep.manifest import ColumnRecord, FileRecord
 from prep.pairs import Reject
-from prep.passes import Shard, Tools, caption_samples, known_samples, new_samples, tried_samples
+from prep.passes import Shard, Tools, known_samples, new_samples, stored_samples, tried_samples
 from prep.schemas import REJECT_SCHEMA, ROWS_FOLDER, ROWS_PER_BATCH, shard_file
 from prep.taggers import Tagged, Tagger
 from prep.text_columns import Annotated, annotate
@@ -41,16 +42,14 @@ def build_shard(shard: Shard, tools: Tools, faults: Mapping[int, Fault]) -> list
 
     Raises OSError when the disk does not take it, and `UserError` when the input is no longer what the rows tell.
     """
-    counts, rejects = Counter[str](), list[Reject]()
-    if not shard.has_rows:
-        samples: Iterable[Sample] = new_samples(shard, tools, faults, counts, rejects)
-    elif any(plan.kind in ("view", "captions") for plan in shard.missing):
-        samples = known_samples(shard, tools, faults)
+    counts, rejects, more = Counter[str](), list[Reject](), list[FileRecord]()
+    if shard.has_rows:
+        from_input = [plan for plan in shard.missing if plan.is_from_input]
+        from_store = [plan for plan in shard.missing if not plan.is_from_input]
+        files = _write(known_samples(shard, tools, faults), shard, tools, from_input) if from_input else []
+        files += _write(stored_samples(shard, tools), shard, tools, from_store) if from_store else []
     else:
-        samples = caption_samples(shard, tools)
-    files = _write(samples, shard, tools)
-    more = []
-    if not shard.has_rows:
+        files = _write(new_samples(shard, tools, faults, counts, rejects), shard, tools, shard.missing)
         assert counts["read"] == files[0].num_rows + len(rejects), f"{shard}: rows in are not rows out and rejects"
         more.append(write_whole(tools.folder, shard_file("rejects", shard.number), _parquet(rejects)))
     by_reason = dict(sorted(Counter(reject.reason.value for reject in rejects).items()))
@@ -73,10 +72,10 @@ def try_pairs(shard: Shard, tools: Tools, first: int, last: int, faults: Mapping
                 text(plan.settings["source"], plan.settings["tokenizer_name"], plan.settings["name"])
 
 
-def _write(samples: Iterable[Sample], shard: Shard, tools: Tools) -> list[ColumnFile]:
-    """Stream samples into the files of the missing columns; all get their names, or none."""
+def _write(samples: Iterable[Sample], shard: Shard, tools: Tools, plans: Sequence[ColumnPlan]) -> list[ColumnFile]:
+    """Stream samples into the files of these columns; all get their names, or none."""
     with ExitStack() as stack:
-        files = [stack.enter_context(ColumnFile(tools.folder, shard.number, plan)) for plan in shard.missing]
+        files = [stack.enter_context(ColumnFile(tools.folder, shard.number, plan)) for plan in plans]
         waiting = _held(samples, files)
         while batch := list(islice(waiting, ROWS_PER_BATCH)):
             text = _text_of(batch, shard, tools)

@@ -37,6 +37,7 @@ def upgrade(manifest: dict[str, Any]) -> dict[str, Any]:
                 "folder": name,
                 "kind": kind,
                 "settings": settings,
+                "libraries": {},
                 "counts": counts,
                 "files": [f for s in shards for f in s["files"] if f["path"].startswith(f"{folder}/")],
             }

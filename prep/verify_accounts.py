@@ -86,7 +86,7 @@ class _Accounts:
                 self.found("manifest.json", f"the column {name} of plan.json is not in it: {remedy}")
             elif name not in planned:
                 self.found("plan.json", f"the column {name} of manifest.json is not in it")
-            elif (planned[name].get("kind"), planned[name].get("settings")) != (built[name].kind, built[name].settings):
+            elif planned[name] != _as_planned(built[name]):
                 self.found("manifest.json", f"the settings of {name} are not those of plan.json")
 
     def check_columns(self) -> None:
@@ -129,9 +129,9 @@ class _Accounts:
         """The manifest as the fold of plan and records, where these can be read and none is known to be wrong."""
         if self.problems or self.plan is None:
             return
-        settings = {name: (column.kind, column.settings) for name, column in self.manifest.columns.items()}
+        columns = {name: _as_planned(column) for name, column in self.manifest.columns.items()}
         sources = [part["name"] for part in self.plan["inputs"]]
-        folded = fold(_fingerprint(self.plan), sources, settings, list(self.records.values()))
+        folded = fold(_fingerprint(self.plan), sources, columns, list(self.records.values()))
         differing = [key for key, value in asdict(folded).items() if value != asdict(self.manifest)[key]]
         for name, column in self.manifest.columns.items():
             if column.counts != folded.columns[name].counts:
@@ -199,3 +199,8 @@ def _all_files(folder: Folder, subfolder: str = "") -> list[str]:
         path = f"{subfolder}/{name}".lstrip("/")
         found += _all_files(folder, path) if size is None else [path]
     return found
+
+
+def _as_planned(column: Column) -> dict[str, Any]:
+    """What the plan says of a column that was built."""
+    return {"kind": column.kind, "settings": column.settings, "libraries": column.libraries}

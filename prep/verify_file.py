@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from prep.batch_buffers import has_room, rows_outside
 from prep.places import Folder
 from prep.row_hash import damaged_rows
 from prep.schemas import REJECT_SCHEMA, ROWS_PER_BATCH, schema_of
-from prep.verify_buffers import has_room, rows_outside
 from prep.verify_values import BatchDigest, counts_of, digest_of, odd_images, odd_values
 
 MAX_ROWS_NAMED = 20

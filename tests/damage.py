@@ -62,7 +62,7 @@ def make_small_store(out: Path) -> str:
     for options in ([], ["--crops", "2", "--encoding", "raw"]):
         asked = build_options.parse([*common, *options], "")
         engine = replace(asked.engine, limits=replace(asked.engine.limits, supervise=False))
-        build(asked.folder, asked.inputs, asked.source, asked.columns, engine)
+        build(replace(asked, engine=engine))
     return "built"
 
 

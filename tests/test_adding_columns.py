@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.contract import TokenBudget
@@ -138,3 +140,35 @@ def test_an_input_that_changed_is_seen(tmp_path: Path) -> None:
     write_tar(path, [*members[2:], *members[:2]])
     with pytest.raises(UserError, match="not what the store was built from: pair b"):
         build(tmp_path / "store", "--input", str(path), "--res", "32")
+
+
+def test_captions_are_added_from_a_table_by_key(tmp_path: Path) -> None:
+    tars = many_tars(tmp_path / "tars", 2, 5)
+    before = fingerprints(build(tmp_path / "store", "--input", tars, "--res", "16").path)
+    rows = [("1-2", "late"), ("0-0", "first"), ("0-0", " "), ("0-0", "second"), ("nobody", "x"), ("0-3", "a\ttab")]
+    table = pa.table({"key": [key for key, _ in rows], "said": [text for _, text in rows]})
+    pq.write_table(table, tmp_path / "made.parquet")
+    field = f"made=table:{tmp_path / 'made.parquet'}#said"
+    store = build(tmp_path / "store", "--captions", field)
+    assert unchanged(before, store.path)
+    assert store.captions("made", 0) == [["first", "second"], [], [], ["a tab"], []]
+    assert store.captions("made", 1) == [[], [], ["late"], [], []]
+    assert store.manifest.columns["captions/made"].counts == {"num_captions": 4, "num_cut": 0, "num_dropped": 1}
+    once = build(tmp_path / "once", "--input", tars, "--res", "16", "--captions", field)
+    assert fingerprints(once.path).keys() == fingerprints(store.path).keys()
+    for folder in ("captions/made", "tokens/made/clip", "priorities/made/clip/spacy", "rows"):
+        name = f"{folder}/00000.arrow"
+        assert (store.path / name).read_bytes() == (once.path / name).read_bytes()
+    with pytest.raises(UserError, match="wanted a column text; there are key, said"):
+        build(tmp_path / "store", "--captions", f"other=table:{tmp_path / 'made.parquet'}#text")
+
+
+def test_a_usual_place_and_a_named_one_go_together(tmp_path: Path) -> None:
+    members = [("a.jpg", jpeg()), ("a.txt", b"plain"), ("a.json", b'{"blip": "made"}')]
+    tars = str(write_tar(tmp_path / "x.tar", members))
+    build(tmp_path / "store", "--input", tars, "--res", "16")
+    store = build(
+        tmp_path / "store", "--input", tars, "--captions", "blip=json:blip", "--res", "32", "--tagger", "textblob"
+    )
+    assert (store.captions("original", 0), store.captions("blip", 0)) == ([["plain"]], [["made"]])
+    assert len(store.manifest.of_kind("priorities")) == 3

@@ -17,7 +17,7 @@ FLOORS = ("prep", "pipelines", "train", "eval")
 
 OPEN_ROOMS = (
     *("crops", "draws", "errors", "files", "images", "manifest", "progress", "row_hash", "schemas", "store"),
-    *("text_masks", "tokenizer", "verify_buffers"),
+    *("text_masks", "tokenizer", "batch_buffers"),
 )
 """What the floors above may open of prep: its store, its tokenizer, and what has no data of its own."""
 

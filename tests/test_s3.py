@@ -7,17 +7,22 @@ import contextlib
 import io
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from prep.build import main as build
 from prep.errors import UserError
 from prep.pairs import Pair, Reject
 from prep.places import Folder, expand
 from prep.sources import Part, SourceOptions, list_parts, read_part
+from prep.store import open_store
+from prep.verify import verify
 from tests.tar_files import PAIRS, held, outline, tar_of
+from tests.test_build import jpeg, write_tar
 
 s3fs = pytest.importorskip("s3fs")
 server = pytest.importorskip("moto.server")
@@ -181,3 +186,21 @@ def test_a_file_that_goes_away_is_not_the_end_of_a_tar(bucket: str, s3: Any) -> 
     assert outline([next(results)]) == [("0", "image_missing")]
     s3.rm(f"{bucket}/x.tar".removeprefix("s3://"))
     refused(r"no such file|404", lambda: list(results))
+
+
+def test_a_store_built_there_is_the_store_built_here(bucket: str, tmp_path: Path) -> None:
+    members = [(f"{i}.{end}", data) for i in range(3) for end, data in (("jpg", jpeg()), ("txt", b"a picture"))]
+    put(f"{bucket}/pairs/0.tar", tar_of(members))
+    local = write_tar(tmp_path / "0.tar", members)
+    common = ["--res", "16", "--tagger", "textblob", "--workers", "0"]
+    build(["--input", f"{bucket}/pairs/*.tar", "--out", f"{bucket}/store", *common])
+    build(["--out", f"{bucket}/store", "--tagger", "spacy", "--workers", "0"])
+    build(["--input", str(local), "--out", str(tmp_path / "store"), *common])
+    build(["--out", str(tmp_path / "store"), "--tagger", "spacy", "--workers", "0"])
+    there, here = open_store(f"{bucket}/store"), open_store(tmp_path / "store")
+    assert there.manifest == here.manifest
+    for column in here.manifest.columns:
+        assert there.open_shard(column, 0).read_all() == here.open_shard(column, 0).read_all()
+    assert verify(there.folder).problems == ()
+    with pytest.raises(UserError, match="wanted a store on the local disk"):
+        _ = there.path

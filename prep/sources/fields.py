@@ -21,9 +21,10 @@ class CaptionFields:
 
     def __init__(self, captions: Sequence[tuple[str, str]]) -> None:
         # Of each name the first field that is there counts.
-        usual = ("original", (_Field("txt"), _Field("json", "caption")))
-        self._named: list[tuple[str, tuple[_Field, ...]]] = [(name, (_parse(field),)) for name, field in captions]
-        self._named = self._named or [usual]
+        usual = (_Field("txt"), _Field("json", "caption"))
+        self._named: list[tuple[str, tuple[_Field, ...]]] = [
+            (name, (_parse(field),) if field else usual) for name, field in captions or (("original", ""),)
+        ]
         fields = [field for _, own in self._named for field in own]
         self.extensions = frozenset(field.extension for field in fields if field.json_key is None)
 

@@ -30,8 +30,8 @@ class SourceOptions:
 
     captions: (name of the caption source, field) each; a name may come again, its captions are put in a row. A field is
     a column of a table, an extension of a tar's member or of a file beside an image ("txt", "caption.txt"), or
-    "json:KEY": a string, or a list of strings, under a key of the .json. (): the usual place, under the name
-    "original": the .txt, else "caption" in the .json; of a table the first column with a usual name.
+    "json:KEY": a string, or a list of strings, under a key of the .json. "" is the usual place: the .txt, else
+    "caption" in the .json; of a table the first column with a usual name. (): the same as (("original", ""),).
     key, image: columns of a table; None: the first with a usual name. image_root: the folder, or its URL, that the
     paths in a table are relative to and must not leave; None: the table's own.
     """

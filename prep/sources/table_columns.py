@@ -39,19 +39,19 @@ def choose_columns(url: str, table: Table, options: SourceOptions) -> Columns:
         if _first(table, _URLS) is not None:
             raise UserError(url, "this table holds URLs, not images", "Download them: python -m prep.fetch")
         raise _missing(url, table, "an image column", "--image-column")
-    captions = options.captions
-    if not captions:
-        caption = _first(table, USUAL_CAPTIONS)
-        if caption is None:
-            raise _missing(url, table, "a caption column", "--captions original=COLUMN")
-        captions = (("original", caption),)
+    usual = _first(table, USUAL_CAPTIONS)
+    captions = []
+    for name, column in options.captions or (("original", ""),):
+        if not column and usual is None:
+            raise _missing(url, table, "a caption column", f"--captions {name}=COLUMN")
+        captions.append((name, column or usual or ""))
     if key is not None:
         _check(url, table, key, "key", "--key-column")
     _check(url, table, image, "image", "--image-column")
     for _, column in captions:
         _check(url, table, column, "caption", "--captions NAME=COLUMN")
     told = tuple(name for name in TOLD if name in table.columns and table.misfit(name, "key") is None)
-    return Columns(key, image, captions, told)
+    return Columns(key, image, tuple(captions), told)
 
 
 def _first(table: Table, usual: tuple[str, ...]) -> str | None:
