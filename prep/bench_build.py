@@ -77,7 +77,7 @@ def peak_bytes(work: Path, num_pairs: int) -> int:
     def watch() -> None:
         nonlocal peak
         while process.poll() is None:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, IndexError):  # of a child that dies meanwhile
                 children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
                 threads = Path(f"/proc/{process.pid}/task").iterdir()
                 children += [child for task in threads for child in (task / "children").read_text().split()]

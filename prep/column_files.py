@@ -1,12 +1,13 @@
 """The files of one shard, written batch by batch side by side; each gets its final name whole, and then its record."""
 
+import io
 import mmap
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -42,31 +43,45 @@ class Sample:
 
 
 class _Spool:
-    """Raw copies waiting for their record batch, in an unnamed file: 1,024 of them can take half a gigabyte."""
+    """Copies waiting for their record batch: in memory, or, where they are more than `max_bytes`, in an unnamed file.
 
-    def __init__(self) -> None:
+    1,024 copies can take from ten megabytes to a gigabyte, and a worker has one.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._begin()
 
     def _begin(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the column's file)
+        self._file: io.BytesIO | IO[bytes] = io.BytesIO()
         self._ends = [0]
 
     def put(self, data: bytes) -> None:
-        self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))
+        if isinstance(self._file, io.BytesIO) and self._ends[-1] > self._max_bytes:
+            held = self._file.getbuffer()
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the column's file)
+            self._file.write(held)
+        self._file.write(data)
 
     def take(self) -> pa.LargeBinaryArray:
-        """What was put, as a column over the mapped file; a new file takes what comes next."""
-        self._file.flush()
-        size, ends = self._ends[-1], self._ends
-        mapped = mmap.mmap(self._file.fileno(), size, prot=mmap.PROT_READ) if size else b""
-        self.close()
+        """What was put, as a column that nothing was copied for; what comes next begins anew."""
+        ends, data = pa.py_buffer(np.array(self._ends, np.int64)), self._content()
+        count = len(self._ends) - 1
         self._begin()
-        offsets = pa.py_buffer(np.array(ends, np.int64))
-        return pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, [None, offsets, pa.py_buffer(mapped)])
+        return pa.Array.from_buffers(pa.large_binary(), count, [None, ends, pa.py_buffer(data)])
+
+    def _content(self) -> memoryview | mmap.mmap:
+        if isinstance(self._file, io.BytesIO):
+            return self._file.getbuffer()
+        self._file.flush()
+        mapped = mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ)
+        self._file.close()
+        return mapped
 
     def close(self) -> None:
-        self._file.close()
+        if not isinstance(self._file, io.BytesIO):
+            self._file.close()
 
 
 TextOf = Callable[[str, str, str | None], Annotated]
@@ -115,9 +130,12 @@ def write_whole(folder: Folder, path: str, data: bytes) -> FileRecord:
 
 
 class ColumnFile:
-    """One column's file of one shard. As a context manager: on leaving well, it gets its name; else it is removed."""
+    """One column's file of one shard. As a context manager: on leaving well, it gets its name; else it is removed.
 
-    def __init__(self, folder: Folder, shard: int, plan: ColumnPlan) -> None:
+    max_held_bytes: of copies that wait in memory for their record batch.
+    """
+
+    def __init__(self, folder: Folder, shard: int, plan: ColumnPlan, max_held_bytes: int) -> None:
         self.plan, self.num_rows, self._shard = plan, 0, shard
         self._schema = schema_of(plan.kind, plan.settings)
         self._path = shard_file(plan.folder, shard)
@@ -126,9 +144,8 @@ class ColumnFile:
         self._sink = _HashingSink(self._stack.enter_context(folder.written(self._path)))
         self._writer = self._stack.enter_context(pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), self._schema))
         self._view = View.of(plan.folder, plan.settings) if plan.kind == "view" else None
-        self._spool = _Spool() if self._view and self._view.encoding.kind == "raw" else None
-        if self._spool:
-            self._stack.callback(self._spool.close)
+        self._spool = _Spool(max_held_bytes)
+        self._stack.callback(self._spool.close)
 
     def __enter__(self) -> "ColumnFile":
         return self
@@ -137,8 +154,8 @@ class ColumnFile:
         self._stack.__exit__(*error)  # type: ignore[arg-type]
 
     def hold(self, sample: Sample) -> None:
-        """Take a sample's raw copy out of memory, until it is written."""
-        if self._spool:
+        """Take a sample's copy over, until it is written."""
+        if self._view is not None:
             copy = sample.copies[self.plan.folder]
             self._spool.put(copy.encoded)
             sample.copies[self.plan.folder] = replace(copy, encoded=b"")
@@ -187,7 +204,7 @@ class ColumnFile:
             self._counts["num_small"] += sum(min(c.width, c.height) < self._view.needed_side for c in copies)
             self._counts["num_kept"] += sum(c.kept for c in copies)
         columns = [
-            self._spool.take() if self._spool else pa.array([c.encoded for c in copies], pa.large_binary()),
+            self._spool.take(),
             pa.array([c.width for c in copies], pa.uint16()),
             pa.array([c.height for c in copies], pa.uint16()),
         ]

@@ -23,8 +23,13 @@ from prep.pairs import Reject
 from prep.passes import Shard, Tools, known_samples, new_samples, stored_samples, tried_samples
 from prep.schemas import REJECT_SCHEMA, ROWS_FOLDER, ROWS_PER_BATCH, shard_file
 from prep.taggers import Tagged, Tagger
-from prep.text_columns import Annotated, annotate
+from prep.text_columns import Annotated, annotate, joined
 from prep.work import Fault
+
+# Copies of all views together that wait in memory for their record batch; what is more waits in files.
+_HELD_BYTES = 128 << 20
+# Tagging takes memory by the caption: 1,024 at once are no faster and take some hundred megabytes.
+_TAGGED_AT_ONCE = 256
 
 
 class _NoTagger:
@@ -75,7 +80,8 @@ def try_pairs(shard: Shard, tools: Tools, first: int, last: int, faults: Mapping
 def _write(samples: Iterable[Sample], shard: Shard, tools: Tools, plans: Sequence[ColumnPlan]) -> list[ColumnFile]:
     """Stream samples into the files of these columns; all get their names, or none."""
     with ExitStack() as stack:
-        files = [stack.enter_context(ColumnFile(tools.folder, shard.number, plan)) for plan in plans]
+        max_held = _HELD_BYTES // max(1, sum(plan.kind == "view" for plan in plans))
+        files = [stack.enter_context(ColumnFile(tools.folder, shard.number, plan, max_held)) for plan in plans]
         waiting = _held(samples, files)
         while batch := list(islice(waiting, ROWS_PER_BATCH)):
             text = _text_of(batch, shard, tools)
@@ -109,7 +115,8 @@ def _text_of(batch: Sequence[Sample], shard: Shard, tools: Tools) -> TextOf:
         if found is None:
             flat = [caption.text for sample in batch for caption in sample.captions.get(source, ())]
             tools.report.batch()
-            found = annotate(flat, tools.tokenizers[tokenizer], taggers[tagger])
+            some = [flat[i : i + _TAGGED_AT_ONCE] for i in range(0, len(flat), _TAGGED_AT_ONCE)] or [[]]
+            found = joined([annotate(part, tools.tokenizers[tokenizer], taggers[tagger]) for part in some])
             tools.report.between()
             done[source, tokenizer, tagger] = found
         return found

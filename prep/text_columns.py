@@ -40,6 +40,12 @@ class Annotated:
     truncated: NDArray[np.bool_]
 
 
+def joined(parts: Sequence[Annotated]) -> Annotated:
+    """The rows of several batches, one after the other."""
+    fields = ("tokens", "priorities", "num_tokens", "truncated")
+    return Annotated(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
+
 def annotate(texts: Sequence[str], tokenizer: Tokenizer, tagger: Tagger) -> Annotated:
     """Tokens and priorities of clean captions (see `prep.captions`). Repeated captions are tagged once."""
     row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}

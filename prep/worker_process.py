@@ -21,6 +21,7 @@ from time import sleep
 from typing import Any, NoReturn
 
 from prep.errors import UserError
+from prep.image_limits import is_out_of_memory
 from prep.work import Report
 
 TERMINATED = 128 + signal.SIGTERM
@@ -123,10 +124,8 @@ def _outcome(action: Callable[[bytes], object], message: bytes) -> bytes:
     """What came of an action, pickled."""
     try:
         return pickle.dumps(Answer(action(message)))
-    except MemoryError:
-        return pickle.dumps(OutOfMemory())
     except Exception as error:
-        return _pickled_error(error)
+        return pickle.dumps(OutOfMemory()) if is_out_of_memory(error) else _pickled_error(error)
 
 
 def _pickled_error(error: Exception) -> bytes:

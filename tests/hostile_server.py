@@ -85,8 +85,11 @@ class _Handler(BaseHTTPRequestHandler):
     def answer_silent(self, name: str) -> None:
         self.server.ended.wait(30)
 
-    def answer_late(self, name: str) -> None:
-        time.sleep(0.1)
+    def answer_held(self, name: str) -> None:
+        with self.server.lock:
+            number = self.server.requests.total()
+        while number > self.server.num_served and not self.server.ended.wait(0.01):
+            pass
         self.answer_good(name)
 
     def answer_cut(self, name: str) -> None:
@@ -136,7 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class HostileServer(ThreadingHTTPServer):
-    """requests: how often each path was asked for."""
+    """requests: how often each path was asked for. num_served: so many of them are answered where `held` is asked for,
+    and the others wait.
+    """
 
     daemon_threads = True
     request_queue_size = 128  # beyond it, a connection waits a second for the kernel's next try
@@ -147,6 +152,7 @@ class HostileServer(ThreadingHTTPServer):
         if tls:
             self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.requests: Counter[str] = Counter()
+        self.num_served = float("inf")
         self.lock, self.ended = threading.Lock(), threading.Event()
         self.url = f"http{'s' if tls else ''}://{host}:{self.server_address[1]}"
 

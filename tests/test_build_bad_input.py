@@ -46,7 +46,7 @@ def test_every_pair_is_accounted_for(tmp_path: Path) -> None:
     assert (manifest.num_read, manifest.num_samples, sum(manifest.rejects.values())) == (10, 2, 8)
     texts = store.open_shard("captions/original", 0).read_all().to_pylist()
     assert [(row["key"], row["cut"]) for row in texts] == [("good", [False]), ("long", [True])]
-    assert manifest.columns["captions/original"].counts == {"num_captions": 2, "num_cut": 1}
+    assert manifest.columns["captions/original"].counts == {"num_captions": 2, "num_cut": 1, "num_dropped": 0}
     assert manifest.columns["tokens/original/clip"].counts == {"num_truncated": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
