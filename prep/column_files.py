@@ -1,11 +1,11 @@
 """The files of one shard, written batch by batch side by side; each gets its final name whole, and then its record."""
 
-import io
 import mmap
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import IO, BinaryIO
 
@@ -42,6 +42,10 @@ class Sample:
     copies: dict[str, StoredImage]
 
 
+# Memory that was taken once and faulted in is kept for the next file: fresh pages cost as much as hashing and writing.
+_free_buffers: list[memoryview] = []
+
+
 class _Spool:
     """Copies waiting for their record batch: in memory, or, where they are more than `max_bytes`, in an unnamed file.
 
@@ -49,39 +53,47 @@ class _Spool:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._begin()
-
-    def _begin(self) -> None:
-        self._file: io.BytesIO | IO[bytes] = io.BytesIO()
+        if _free_buffers and len(_free_buffers[-1]) != max_bytes:
+            _free_buffers.clear()
+        self._buffer = _free_buffers.pop() if _free_buffers else np.empty(max_bytes, np.uint8).data
+        self._file: IO[bytes] | None = None
         self._ends = [0]
 
     def put(self, data: bytes) -> None:
-        self._ends.append(self._ends[-1] + len(data))
-        if isinstance(self._file, io.BytesIO) and self._ends[-1] > self._max_bytes:
-            held = self._file.getbuffer()
+        start, end = self._ends[-1], self._ends[-1] + len(data)
+        self._ends.append(end)
+        if self._file is None and end <= len(self._buffer):
+            self._buffer[start:end] = data
+            return
+        if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the column's file)
-            self._file.write(held)
+            self._file.write(self._buffer[:start])
         self._file.write(data)
 
     def take(self) -> pa.LargeBinaryArray:
-        """What was put, as a column that nothing was copied for; what comes next begins anew."""
+        """What was put, as a column that nothing was copied for, to be used before the next `put`."""
         ends, data = pa.py_buffer(np.array(self._ends, np.int64)), self._content()
         count = len(self._ends) - 1
-        self._begin()
+        self._ends = [0]
         return pa.Array.from_buffers(pa.large_binary(), count, [None, ends, pa.py_buffer(data)])
 
     def _content(self) -> memoryview | mmap.mmap:
-        if isinstance(self._file, io.BytesIO):
-            return self._file.getbuffer()
+        if self._file is None:
+            return self._buffer[: self._ends[-1]]
         self._file.flush()
         mapped = mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ)
-        self._file.close()
+        self.close()
         return mapped
 
     def close(self) -> None:
-        if not isinstance(self._file, io.BytesIO):
+        if self._file is not None:
             self._file.close()
+            self._file = None
+
+    def give_back(self) -> None:
+        """Let the next spool of this size have the memory."""
+        self.close()
+        _free_buffers.append(self._buffer)
 
 
 TextOf = Callable[[str, str, str | None], Annotated]
@@ -94,7 +106,7 @@ class _HashingSink:
     closed = False
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._hash, self.num_bytes = file, xxhash.xxh3_64(), 0
+        self._file, self._hash, self.num_bytes, self._started = file, xxhash.xxh3_64(), 0, 0
 
     def write(self, data: bytes) -> int:
         self._file.write(data)
@@ -116,6 +128,14 @@ class _HashingSink:
 
     def flush(self) -> None:
         self._file.flush()
+
+    def start_writing_back(self) -> None:
+        """Have the disk begin with what it was not yet asked to write, so that the fsync at the end waits less."""
+        with suppress(AttributeError, OSError):  # not a local file, or not Linux
+            self._file.flush()
+            # Linux answers so to this advice, and drops no page that is not on the disk yet.
+            os.posix_fadvise(self._file.fileno(), self._started, self.num_bytes - self._started, os.POSIX_FADV_DONTNEED)
+        self._started = self.num_bytes
 
     def record(self, path: str) -> FileRecord:
         return FileRecord(path, self.num_bytes, self._hash.hexdigest())
@@ -144,8 +164,9 @@ class ColumnFile:
         self._sink = _HashingSink(self._stack.enter_context(folder.written(self._path)))
         self._writer = self._stack.enter_context(pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), self._schema))
         self._view = View.of(plan.folder, plan.settings) if plan.kind == "view" else None
-        self._spool = _Spool(max_held_bytes)
-        self._stack.callback(self._spool.close)
+        if self._view:
+            self._spool = _Spool(max_held_bytes)
+            self._stack.callback(self._spool.give_back)
 
     def __enter__(self) -> "ColumnFile":
         return self
@@ -167,6 +188,7 @@ class ColumnFile:
         batch = pa.record_batch([*columns, pa.array(keys, pa.string())], names=self._schema.names[:-1])
         hashes = pa.array(hash_rows(batch))
         self._writer.write_batch(pa.record_batch([*batch.columns, hashes], schema=self._schema))
+        self._sink.start_writing_back()
         self.num_rows += len(samples)
 
     def _columns(self, samples: Sequence[Sample], keys: list[str], text: TextOf) -> list[pa.Array]:

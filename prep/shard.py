@@ -27,7 +27,7 @@ from prep.text_columns import Annotated, annotate, joined
 from prep.work import Fault
 
 # Copies of all views together that wait in memory for their record batch; what is more waits in files.
-_HELD_BYTES = 128 << 20
+_HELD_BYTES = 96 << 20
 # Tagging takes memory by the caption: 1,024 at once are no faster and take some hundred megabytes.
 _TAGGED_AT_ONCE = 256
 

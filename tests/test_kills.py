@@ -1,7 +1,7 @@
 """Killed at random instants, by SIGKILL of the build or of a worker, cut files as a power failure leaves them: the same
 command ends with the bytes of a build that was never interrupted.
 
-SHORTCLIP_KILLS=1000 makes so many kills (default 40), one in twenty of them of a worker, and prints how many were
+SHORTCLIP_KILLS=1000 makes so many kills (default 16), one in twenty of them of a worker, and prints how many were
 survived:
 
     SHORTCLIP_KILLS=1000 ./shortclip test tests/test_kills.py -n 0 -s
@@ -25,7 +25,7 @@ from prep.build import main
 
 from .test_build import fingerprints, many_tars
 
-NUM_KILLS = int(os.environ.get("SHORTCLIP_KILLS", "40"))
+NUM_KILLS = int(os.environ.get("SHORTCLIP_KILLS", "16"))
 NUM_WORKER_KILLS = max(1, NUM_KILLS // 20)
 
 
