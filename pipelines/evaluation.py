@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from pipelines.contract import Batch, TokenBudget
+from pipelines.pixels import DamagedPixelsError, central_boxes, fill
 from pipelines.store_view import ImageView, TextView
-from pipelines.torch_loader import load_images
-from prep.crops import Augmentation
 from prep.draws import row_keys
 from prep.store import open_store
 from prep.text_masks import select
@@ -33,4 +32,11 @@ def batches(store_path: Path, budget: TokenBudget, batch_size: int) -> Iterator[
             budget.text_mask,
             row_keys(0, np.zeros_like(rows), rows, "text"),
         )
-        yield Batch(load_images(images, rows, None, Augmentation()), torch.from_numpy(tokens), torch.from_numpy(rows))
+        stored = images.images(rows)
+        sizes = stored.widths, stored.heights
+        pixels = np.empty((len(rows), budget.res, budget.res, 3), np.uint8)
+        try:
+            fill(pixels, stored.encoded, sizes, stored.is_raw, central_boxes(*sizes))
+        except DamagedPixelsError as error:
+            raise images.damage(int(rows[error.place]), str(error)) from error
+        yield Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(tokens), torch.from_numpy(rows))

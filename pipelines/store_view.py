@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.store_columns import ColumnReader, TouchedBatch
+from pipelines.mapped import Addresses, views
+from pipelines.store_columns import ColumnReader, DamagedError, Found, Lists
 from prep.draws import U64, uniforms
 from prep.errors import UserError
 from prep.store import Store
@@ -23,59 +24,79 @@ class TextRows:
 
 @dataclass(frozen=True, slots=True)
 class ImageRows:
-    """encoded: B views of JPEG or raw bytes in the mapped file. widths, heights: int64 [B], of the stored copies."""
+    """Stored copies in the mapped files: where their JPEG or raw bytes begin and how many they are, int64 [B] each;
+    widths, heights in pixels, int64 [B]; is_raw, bool [B]. owner: keeps the files mapped.
+    """
 
-    encoded: list[NDArray[np.uint8]]
+    addresses: Addresses
+    num_bytes: NDArray[np.int64]
     widths: NDArray[np.int64]
     heights: NDArray[np.int64]
+    is_raw: NDArray[np.bool_]
+    owner: object
+
+    @property
+    def encoded(self) -> list[NDArray[np.uint8]]:
+        """The bytes of each, not copied."""
+        return views(self.addresses, self.num_bytes, self.owner)
 
 
 @dataclass
 class ImageView:
     """The images at one resolution. bank: the stored crops, one for each epoch in turn; else the margin copies.
 
-    Raises `UserError` when the store holds no such view.
+    encoding: "jpeg" or "raw"; None: what the store has, and raw where it has both. Raises `UserError` when the store
+    holds no such view.
     """
 
     store: Store
     res: int
     bank: bool = False
+    encoding: str | None = None
     is_raw: bool = field(init=False)
     _readers: list[ColumnReader] = field(init=False)
 
     def __post_init__(self) -> None:
-        views = [view for view in self.store.manifest.views(self.res) if ("crop" in view.settings) == self.bank]
-        if not views:
+        found = [view for view in self.store.manifest.views(self.res) if ("crop" in view.settings) == self.bank]
+        found = [view for view in found if self.encoding in (None, view.settings["encoding"])]
+        if not found:
             held = ", ".join(view.folder for view in self.store.manifest.of_kind("view")) or "none"
             kind = "a crop bank" if self.bank else "images"
+            encoded = f" as {self.encoding}" if self.encoding else ""
+            raw = " --encoding raw" if self.encoding == "raw" else ""
             raise UserError(
                 self.store.folder.url,
-                f"wanted {kind} at {self.res} px, but the store holds {held}",
-                f"Choose one of these, or add it: prep.build --res {self.res}{' --crops K' if self.bank else ''}.",
+                f"wanted {kind} at {self.res} px{encoded}, but the store holds {held}",
+                f"Choose one of these, or add it: prep.build --res {self.res}{' --crops K' if self.bank else ''}{raw}.",
             )
         # Where both are there, raw pixels were added for speed; and they have lost nothing.
-        self.is_raw = any(view.settings["encoding"] == "raw" for view in views)
+        self.is_raw = any(view.settings["encoding"] == "raw" for view in found)
         encoding = "raw" if self.is_raw else "jpeg"
-        self._readers = [ColumnReader(self.store, v.folder) for v in views if v.settings["encoding"] == encoding]
+        self._readers = [ColumnReader(self.store, v.folder) for v in found if v.settings["encoding"] == encoding]
 
     def __len__(self) -> int:
         return self.store.manifest.num_samples
 
+    def damage(self, row: int, problem: str) -> DamagedError:
+        """What to raise for a row whose stored copy does not decode."""
+        return self._readers[0].damage(np.array([row]), problem)
+
     def images(self, rows: NDArray[np.int64], epochs: NDArray[np.int64] | None = None) -> ImageRows:
-        """Encoded images of rows and their sizes, in the order asked for. epochs: int64 [B], for a crop bank."""
-        encoded: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(rows)
-        widths, heights = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+        """Where the images of these rows are, in the order asked for. epochs: int64 [B], for a crop bank.
+
+        Raises `pipelines.store_columns.DamagedError`.
+        """
+        starts, sizes, widths, heights = (np.empty(len(rows), np.int64) for _ in range(4))
+        images = ImageRows(starts, sizes, widths, heights, np.full(len(rows), self.is_raw), self._readers)
         turns = (np.zeros_like(rows) if epochs is None else epochs) % len(self._readers)
         for turn in np.unique(turns).tolist():
-            chosen = np.flatnonzero(turns == turn)
-            for batch, within, found in self._readers[turn].groups(rows[chosen]):
-                places = chosen[found]
-                widths[places], heights[places] = batch.array("width")[within], batch.array("height")[within]
-                images = batch.ragged("image")
-                starts, ends = images.offsets[within], images.offsets[within + 1]
-                for place, start, end in zip(places.tolist(), starts.tolist(), ends.tolist(), strict=True):
-                    encoded[place] = images.values[start:end]
-        return ImageRows(encoded, widths, heights)
+            places, reader = np.flatnonzero(turns == turn), self._readers[turn]
+            found = reader.find(rows[places])
+            lists = reader.lists("image", found)
+            images.addresses[places], images.num_bytes[places] = lists.starts, lists.counts
+            images.widths[places] = reader.values("width", found).view("<u2")[:, 0]
+            images.heights[places] = reader.values("height", found).view("<u2")[:, 0]
+        return images
 
 
 @dataclass
@@ -116,38 +137,48 @@ class TextView:
         return self.store.manifest.num_samples
 
     def rows(self, rows: NDArray[np.int64], keys: U64 | None = None) -> TextRows:
-        """One caption a row. keys: uint64 [B] to draw by; None takes the first caption of the first source with any."""
+        """One caption a row. keys: uint64 [B] to draw by; None takes the first caption of the first source with any.
+
+        Raises `pipelines.store_columns.DamagedError`.
+        """
         length = self.store.manifest.context_length
         text = TextRows(
             np.empty((len(rows), length), np.uint16),
             np.empty((len(rows), length), np.uint8),
             np.empty(len(rows), np.uint8),
         )
-        if len(self._sources) == 1:
-            chosen, draws = np.zeros(len(rows), np.int64), _draws(keys, len(rows), 1)
-        else:
-            chosen, draws = self._choose(rows, keys), _draws(keys, len(rows), 1)
+        found = [tokens.find(rows) for tokens, _, _ in self._sources]
+        lists = [reader.lists("tokens", at) for (reader, _, _), at in zip(self._sources, found, strict=True)]
+        chosen = self._choose(lists, keys) if len(lists) > 1 else np.zeros(len(rows), np.int64)
+        draws = _draws(keys, len(rows), 1)
         for source, (tokens, priorities, _) in enumerate(self._sources):
             mine = np.flatnonzero(chosen == source)
-            pairs = zip(tokens.groups(rows[mine]), priorities.groups(rows[mine]), strict=True)
-            for (batch, within, found), (ranked, _, _) in pairs:
-                _fill(text, batch, ranked, within, mine[found], draws)
+            if not len(mine):
+                continue
+            counts = lists[source].counts[mine]
+            caption = (draws[mine] * counts).astype(np.int64)
+            own = Found(rows[mine], found[source].batches[mine], found[source].within[mine])
+            ranked = priorities.find(rows[mine])
+            columns = (
+                (tokens, "tokens", own, 2 * length),
+                (tokens, "num_tokens", own, 1),
+                (priorities, "priorities", ranked, length),
+            )
+            items = [reader.items(name, at, caption, width) for reader, name, at, width in columns]
+            text.tokens[mine], text.num_tokens[mine] = items[0].view("<u2"), items[1][:, 0]
+            text.priorities[mine] = items[2]
         return text
 
-    def _choose(self, rows: NDArray[np.int64], keys: U64 | None) -> NDArray[np.int64]:
+    def _choose(self, lists: list[Lists], keys: U64 | None) -> NDArray[np.int64]:
         """The place in _sources of each row's source, int64 [B]."""
-        has = np.zeros((len(rows), len(self._sources)), np.float64)
-        for source, (tokens, _, _) in enumerate(self._sources):
-            for batch, within, places in tokens.groups(rows):
-                offsets = batch.ragged("tokens").offsets
-                has[places, source] = offsets[within + 1] > offsets[within]
+        has = np.stack([own.counts > 0 for own in lists], axis=1).astype(np.float64)
         if keys is None:
             first: NDArray[np.int64] = has.argmax(axis=1)
             return first
         shares = has * np.array([weight for *_, weight in self._sources])
         shares = np.where(shares.sum(axis=1, keepdims=True) > 0, shares, has)
         edges = np.cumsum(shares, axis=1)
-        draws = _draws(keys, len(rows), 0)[:, None] * edges[:, -1:]
+        draws = _draws(keys, len(has), 0)[:, None] * edges[:, -1:]
         chosen: NDArray[np.int64] = (draws >= edges).sum(axis=1)
         return chosen
 
@@ -156,19 +187,3 @@ def _draws(keys: U64 | None, count: int, counter: int) -> NDArray[np.float64]:
     if keys is None:
         return np.zeros(count)
     return uniforms(keys, np.full(count, counter, np.uint64))
-
-
-def _fill(
-    text: TextRows,
-    batch: TouchedBatch,
-    ranked: TouchedBatch,
-    within: NDArray[np.int64],
-    places: NDArray[np.int64],
-    draws: NDArray[np.float64],
-) -> None:
-    tokens = batch.ragged("tokens")
-    starts = tokens.offsets[within]
-    caption = starts + (draws[places] * (tokens.offsets[within + 1] - starts)).astype(np.int64)
-    text.tokens[places] = tokens.values[caption]
-    text.num_tokens[places] = batch.ragged("num_tokens").values[caption]
-    text.priorities[places] = ranked.ragged("priorities").values[caption]

@@ -1,7 +1,7 @@
 """The reference loader: numpy and simplejpeg over mapped Arrow, in threads. Runs anywhere; judges the fast ones."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -9,111 +9,104 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.contract import Batch, TokenBudget
-from pipelines.order import permute, rows_at
-from pipelines.pixels import central_boxes, cut, decode
-from pipelines.store_view import ImageView, TextView
-from prep.crops import Augmentation, random_boxes
-from prep.draws import row_keys, stream
-from prep.errors import UserError
-from prep.store import Store
-from prep.text_masks import select
+from pipelines.buffers import Buffers
+from pipelines.contract import Batch, Draws
+from pipelines.drawing import Drawer, Drawn
+from pipelines.pixels import DamagedPixelsError, fill
+
+BATCHES_AHEAD = 2
+"""Prepared beyond the one that is being waited for: a slow step does not stop reading before these are full."""
+
+_CHUNK_ROWS = 64
+"""Of a batch, prepared in one go by one thread."""
 
 
-def load_images(
-    view: ImageView,
-    rows: NDArray[np.int64],
-    keys: NDArray[np.uint64] | None,
-    how: Augmentation,
-    epochs: NDArray[np.int64] | None = None,
-) -> torch.Tensor:
-    """uint8 [B, 3, R, R]; random boxes when there are keys, central squares when there are none.
+@dataclass
+class _Begun:
+    """A batch in the making: what was drawn, the pixels to fill, and the chunks that fill them."""
 
-    Of a crop bank, whose crops are whole squares already, the crop of each row's epoch.
-    """
-    stored = view.images(rows, epochs)
-    sizes = stored.widths, stored.heights
-    boxes = central_boxes(*sizes) if keys is None or view.bank else random_boxes(keys, *sizes, how)
-    images = torch.empty((len(rows), 3, view.res, view.res), dtype=torch.uint8)
-    shapes = zip(stored.heights.tolist(), stored.widths.tolist(), strict=True)
-    for place, (encoded, box, shape) in enumerate(zip(stored.encoded, boxes, shapes, strict=True)):
-        try:
-            images[place] = cut(decode(encoded, *shape, view.is_raw), box, view.res)
-        except ValueError as error:
-            raise UserError(
-                f"{view.store.folder.url}, {view.res} px, row {rows[place]}",
-                f"wanted a whole JPEG, but {error}",
-                "The shard was damaged after it was built: delete it and run the same prep.build command again.",
-            ) from error
-    return images
+    start: int
+    drawn: Drawn
+    pixels: NDArray[np.uint8]
+    chunks: list[Future[None]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class TorchLoader:
-    """Batches of a store; see `pipelines.contract` for what is promised.
+    """Batches of stores; see `pipelines.contract` for what is promised.
 
-    batch_size: global, a multiple of `world`. samples_seen: the position to start at. threads: batches prepared ahead
-    in so many threads; 0 prepares each when it is asked for. shuffle_captions: the control in which captions are
-    dealt out anew among the images (a random bijection, the same in every epoch; about one image keeps its own).
-    crops: "online", drawn here from margin copies, or "bank", the store's own, one for each epoch in turn. captions:
-    weights of the caption sources, see `TextView`.
+    threads: decode in so many; 0 does all of it when a batch is asked for. Raises `UserError` for damage.
     """
 
-    store: Store
-    budget: TokenBudget
-    batch_size: int
-    seed: int
-    samples_seen: int = 0
-    rank: int = 0
-    world: int = 1
+    draws: Draws
     threads: int = 1
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    shuffle_captions: bool = False
-    crops: str = "online"
-    captions: Mapping[str, float] = field(default_factory=dict)
+    _drawer: Drawer = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.world:
-            raise UserError(
-                "batch_size",
-                f"wanted a multiple of the {self.world} ranks, found {self.batch_size}",
-                "Change the recipe's batch_size or the number of processes.",
-            )
+        self._drawer = Drawer(self.draws)
 
-    def _batch(self, images: ImageView, captions: TextView, start: int) -> Batch:
-        """The rank's slice of the global batch that begins at position `start`."""
-        count = self.batch_size // self.world
-        rows, epochs = rows_at(start + self.rank * count, count, len(images), self.seed)
-        caption_rows = rows
-        if self.shuffle_captions:
-            caption_rows = permute(rows, len(images), stream(self.seed, 0, "shuffle_captions"))
-        text = captions.rows(caption_rows, row_keys(self.seed, epochs, caption_rows, "caption"))
-        tokens = select(
-            text.tokens,
-            text.priorities,
-            text.num_tokens,
-            self.budget.text_tokens,
-            self.budget.text_mask,
-            row_keys(self.seed, epochs, rows, "text"),
-        )
-        keys = row_keys(self.seed, epochs, rows, "crop")
-        pixels = load_images(images, rows, keys, self.augmentation, epochs)
-        return Batch(pixels, torch.from_numpy(tokens), torch.from_numpy(rows))
+    @property
+    def num_replaced(self) -> int:
+        """Samples shown so far in place of damaged ones."""
+        return self._drawer.num_replaced
 
     def __iter__(self) -> Iterator[Batch]:
-        views = ImageView(self.store, self.budget.res, self.crops == "bank"), TextView(self.store, self.captions)
-        start = self.samples_seen
+        res, start = self.draws.budget.res, self.draws.samples_seen
+        buffers = Buffers((self.draws.local_batch_size, res, res, 3))
         if self.threads == 0:
             while True:
-                yield self._batch(*views, start)
-                start += self.batch_size
+                yield self._whole(_Begun(start, self._drawer(start), buffers.take(), []))
+                start += self.draws.batch_size
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="loader")
-        ahead: deque[Future[Batch]] = deque()
+        ahead: deque[Future[_Begun]] = deque()
         try:
             while True:
-                while len(ahead) <= self.threads:
-                    ahead.append(pool.submit(self._batch, *views, start))
-                    start += self.batch_size
-                yield ahead.popleft().result()
+                while len(ahead) <= BATCHES_AHEAD:
+                    ahead.append(pool.submit(self._begin, pool, start, buffers.take()))
+                    start += self.draws.batch_size
+                yield self._whole(ahead.popleft().result())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self, pool: ThreadPoolExecutor, start: int, pixels: NDArray[np.uint8]) -> _Begun:
+        begun = _Begun(start, self._drawer(start), pixels, [])
+        for first in range(0, len(pixels), _CHUNK_ROWS):
+            rows = slice(first, first + _CHUNK_ROWS)
+            begun.chunks.append(pool.submit(self._fill, begun.drawn, pixels, rows))
+        return begun
+
+    def _fill(self, drawn: Drawn, pixels: NDArray[np.uint8], rows: slice) -> None:
+        sizes = drawn.widths[rows], drawn.heights[rows]
+        try:
+            fill(pixels[rows], drawn.encoded(rows), sizes, drawn.is_raw[rows], drawn.boxes[rows])
+        except DamagedPixelsError as error:
+            raise DamagedPixelsError(rows.start + error.place, str(error)) from error
+
+    def _whole(self, begun: _Begun) -> Batch:
+        """Wait for a batch's pixels; a row that does not decode is replaced, or named and refused."""
+        while True:
+            try:
+                if begun.chunks:
+                    for chunk in begun.chunks:
+                        chunk.result()
+                else:
+                    self._fill(begun.drawn, begun.pixels, slice(0, len(begun.pixels)))
+                return _batch(begun.drawn, begun.pixels)
+            except DamagedPixelsError as error:
+                row = int(begun.drawn.index[error.place])
+                if not self.draws.replace_damaged:
+                    raise self._drawer.damage(row, str(error)) from error
+                self._drawer.mark_damaged(row)
+                for chunk in begun.chunks:
+                    chunk.cancel()
+                    chunk.exception() if not chunk.cancelled() else None
+                begun = _Begun(begun.start, self._drawer(begun.start), begun.pixels, [])
+
+
+def _batch(drawn: Drawn, pixels: NDArray[np.uint8]) -> Batch:
+    return Batch(
+        torch.from_numpy(pixels).permute(0, 3, 1, 2),
+        torch.from_numpy(drawn.tokens),
+        torch.from_numpy(drawn.index),
+        None if drawn.jitter is None else torch.from_numpy(drawn.jitter),
+    )

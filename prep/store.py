@@ -55,9 +55,11 @@ class Store:
 
         Raises `UserError` when the file is not a whole Arrow file.
         """
-        column = self.manifest.columns[folder]
-        place = [record.shard for record in self.manifest.shards].index(shard)
-        name = column.files[place].path
+        return self.open_file(folder, [record.shard for record in self.manifest.shards].index(shard))
+
+    def open_file(self, folder: str, place: int) -> pa.ipc.RecordBatchFileReader:
+        """The same, by the shard's place in the manifest."""
+        name = self.manifest.columns[folder].files[place].path
         where = str(self.folder.path / name) if self.folder.is_local else f"{self.folder.url}/{name}"
         try:
             source = pa.memory_map(where) if self.folder.is_local else pa.BufferReader(self.folder.read_bytes(name))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.contract import TokenBudget
+from pipelines.contract import Draws, TokenBudget
 from pipelines.store_view import ImageView, TextView
 from pipelines.torch_loader import TorchLoader
 from prep.build import main
@@ -111,7 +111,7 @@ def test_a_crop_bank_is_added_and_takes_turns(tmp_path: Path) -> None:
         assert 0 <= left <= 90 - width
         assert 0 <= top <= 60 - height
         assert 0.35 < width * height / (90 * 60) <= 1
-    loader = TorchLoader(store, TokenBudget(16, 8), 12, seed=0, crops="bank", threads=0)
+    loader = TorchLoader(Draws((store,), TokenBudget(16, 8), 12, seed=0, crops="bank"), threads=0)
     batches = iter(loader)
     epochs = [next(batches) for _ in range(4)]
     images = [batch.images[batch.index.argsort()] for batch in epochs]

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.contract import TokenBudget
+from pipelines.contract import Draws, TokenBudget
 from pipelines.torch_loader import TorchLoader
 from prep.build import main as build_main
 from prep.files import hash_file, write_json
@@ -105,7 +105,7 @@ def test_a_store_of_every_version_is_read_by_the_loader(path: Path) -> None:
     store = open_store(path)
     assert store.manifest.num_samples == len(PICTURES)
     keys = [key for key, _, _ in PICTURES]
-    batch = next(iter(TorchLoader(store, TokenBudget(16, NUM_TOKENS), len(PICTURES), seed=0)))
+    batch = next(iter(TorchLoader(Draws((store,), TokenBudget(16, NUM_TOKENS), len(PICTURES), seed=0))))
     assert sorted(batch.index.tolist()) == list(range(len(PICTURES)))
     for row, tokens, image in zip(batch.index.tolist(), batch.tokens.tolist(), batch.images, strict=True):
         assert tokens == expected(path)["selected"][keys[row]]
@@ -163,7 +163,7 @@ def make_golden_store(out: Path) -> None:
         for number, part in enumerate((members[:4], [*members[4:], [("no.jpg", b"no image"), ("no.txt", b"no")]])):
             (Path(folder) / f"{number:05d}.tar").write_bytes(tar_of([member for pair in part for member in pair]))
         build_main(["--input", f"{folder}/*.tar", "--out", str(out), "--res", "16", "--workers", "0"])
-    batch = next(islice(TorchLoader(open_store(out), TokenBudget(16, NUM_TOKENS), len(PICTURES), seed=0), 1))
+    batch = next(islice(TorchLoader(Draws((open_store(out),), TokenBudget(16, NUM_TOKENS), len(PICTURES), seed=0)), 1))
     stored = stored_tokens(out)
     selected = dict(zip((PICTURES[row][0] for row in batch.index.tolist()), batch.tokens.tolist(), strict=True))
     write_json(out.with_name(f"{out.name}.json"), {"stored": stored, "selected": selected})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from pipelines.contract import TokenBudget
+from pipelines.contract import Draws, TokenBudget
 from pipelines.torch_loader import TorchLoader
 from prep.errors import UserError
 from prep.inspect import main
@@ -74,7 +74,7 @@ def test_other_ids_than_the_tokenizer_gives_are_refused() -> None:
 def test_the_sheet_cuts_the_crops_that_the_loader_cuts(store: Path) -> None:
     """Of epoch 0, at the loader's row and seed; its own resize may differ by a little."""
     opened = open_store(store)
-    loaded = next(iter(TorchLoader(opened, TokenBudget(16, 8), sum(NUM_ROWS), seed=3, threads=0)))
+    loaded = next(iter(TorchLoader(Draws((opened,), TokenBudget(16, 8), sum(NUM_ROWS), seed=3), threads=0)))
     place = 11
     [row] = read_rows(opened, [int(loaded.index[place])], 3, "clip", None)
     [copy] = row.copies

@@ -3,13 +3,14 @@
 import io
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pipelines.contract import Batch, Loader, TokenBudget
+from pipelines.contract import Batch, Draws, Loader, TokenBudget
 from pipelines.evaluation import batches
 from pipelines.order import rows_at
 from pipelines.pixels import cut, decode
@@ -26,7 +27,13 @@ MakeLoader = Callable[..., Loader]
 BUDGET = TokenBudget(32, 8)
 
 
-@pytest.fixture(params=[TorchLoader])
+def torch_loader(
+    store: Store, budget: TokenBudget, batch_size: int, seed: int, threads: int = 1, **draws: Any
+) -> Loader:
+    return TorchLoader(Draws((store,), budget, batch_size, seed, **draws), threads)
+
+
+@pytest.fixture(params=[torch_loader])
 def make(request: pytest.FixtureRequest) -> MakeLoader:
     found: MakeLoader = request.param
     return found
@@ -86,7 +93,7 @@ def test_another_seed_is_another_order_and_other_crops(make: MakeLoader, store: 
 
 def test_crops_stay_near_what_pillow_makes_of_the_same_boxes(store: Store) -> None:
     """Pillow's bicubic is the independent judge: the mean difference stays under one level of 255."""
-    loader = TorchLoader(store, BUDGET, 24, seed=2)
+    loader = torch_loader(store, BUDGET, 24, seed=2)
     batch = take(loader, 1)[0]
     rows, epochs = rows_at(0, 24, NUM_PAIRS, 2)
     assert batch.index.tolist() == rows.tolist()
@@ -108,7 +115,7 @@ def test_every_resolution_holds_the_same_rows(store: Store) -> None:
         for images in found:
             shape = int(images.heights[place]), int(images.widths[place])
             pixels = decode(images.encoded[place], *shape, is_raw=False)
-            pictures.append(cut(pixels, np.array([0, 0, *pixels.shape[:2]]), 16).float())
+            pictures.append(cut(pixels, (0, 0, *pixels.shape[:2]), 16).float())
         assert (pictures[0] - pictures[1]).abs().mean() < 8
 
 

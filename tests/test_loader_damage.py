@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.contract import TokenBudget
+from pipelines.contract import Draws, TokenBudget
 from pipelines.torch_loader import TorchLoader
 from prep.errors import UserError
 from prep.files import write_json
@@ -31,7 +31,7 @@ PROGRAM = """
 import json, os, random, sys
 from pathlib import Path
 import torch
-from pipelines.contract import TokenBudget
+from pipelines.contract import Draws, TokenBudget
 from pipelines.torch_loader import TorchLoader
 from prep.errors import UserError
 from prep.store import open_store
@@ -42,7 +42,7 @@ store, num_flips = Path(sys.argv[1]), int(sys.argv[2])
 def batch(crops):
     opened = open_store(store)
     size = opened.manifest.num_samples
-    loader = TorchLoader(opened, TokenBudget(16, 8), size, seed=0, threads=0, crops=crops, captions={"original": 1.0})
+    loader = TorchLoader(Draws((opened,), TokenBudget(16, 8), size, seed=0, crops=crops, captions={"original": 1.0}), 0)
     found = next(iter(loader))
     return [found.images, found.tokens, found.index]
 
@@ -113,6 +113,8 @@ def test_damage_in_a_later_batch_is_named(
     store = Path(shutil.copytree(small_store(tmp_path_factory), tmp_path / "store"))
     path = store / folder / "00000.arrow"
     flip(path, first_byte_of(path, 1, 2), 1)
-    loader = TorchLoader(open_store(store), TokenBudget(16, 8), sum(NUM_ROWS), 0, threads=0, captions={"original": 1.0})
+    loader = TorchLoader(
+        Draws((open_store(store),), TokenBudget(16, 8), sum(NUM_ROWS), 0, captions={"original": 1.0}), 0
+    )
     with pytest.raises(UserError, match=rf"^{path}, batch 1, row 2 of the batch: .*the hash does not fit"):
         next(iter(loader))

@@ -12,7 +12,7 @@ from time import perf_counter
 
 import torch
 
-from pipelines.contract import Batch, Loader
+from pipelines.contract import Batch, Draws, Loader
 from pipelines.torch_loader import TorchLoader
 from prep.store import Store
 from train import checkpoint
@@ -75,18 +75,18 @@ class Trainer:
         return state
 
     def _loader(self, stage: Stage, samples_seen: int) -> Loader:
-        return TorchLoader(
-            self.store,
+        draws = Draws(
+            (self.store,),
             stage.budget,
             stage.batch_size,
             self.recipe.seed,
             samples_seen,
-            threads=self.loader_threads,
-            augmentation=stage.augmentation,
-            shuffle_captions=self.recipe.shuffle_captions,
             crops=stage.crops,
+            augmentation=stage.augmentation,
             captions=self.recipe.captions,
+            shuffle_captions=self.recipe.shuffle_captions,
         )
+        return TorchLoader(draws, self.loader_threads)
 
     def _stage(
         self, number: int, stage: Stage, model: CLIP, optimizer: torch.optim.AdamW, state: State, log: Log

@@ -1,0 +1,180 @@
+"""What a rank is to see of a global batch, decided before any pixel: rows, tokens, crop boxes and jitter.
+
+A pure function of (draws, position), which every loader shares: that is why they agree.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.contract import Draws
+from pipelines.jitter import draw_jitter
+from pipelines.mapped import Addresses, views
+from pipelines.mixture import Mixture
+from pipelines.order import permute
+from pipelines.pixels import central_boxes
+from pipelines.store_columns import DamagedError
+from pipelines.store_view import ImageView, TextView
+from prep.crops import random_boxes
+from prep.draws import row_keys, stream
+from prep.errors import UserError
+from prep.text_masks import select
+
+T = TypeVar("T")
+# Of rows that follow each other: what has lost more is no store to train on.
+_MAX_DAMAGED_RUN = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A rank's slice of a global batch, without pixels. B rows each.
+
+    index int64. epochs int64, each in its own store. tokens int64 [B, T]. addresses, num_bytes: the stored bytes of the
+    images, in mapped files. widths, heights int64, of the stored copies, in pixels. is_raw bool. boxes int64 [B, 4]:
+    (top, left, height, width) in the stored copy. jitter float32 [B, 7] or None. owner: keeps the files mapped.
+    """
+
+    index: NDArray[np.int64]
+    epochs: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    addresses: Addresses
+    num_bytes: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    heights: NDArray[np.int64]
+    is_raw: NDArray[np.bool_]
+    boxes: NDArray[np.int64]
+    jitter: NDArray[np.float32] | None
+    owner: object
+
+    def encoded(self, rows: slice = slice(None)) -> list[NDArray[np.uint8]]:
+        """The stored bytes of these images, not copied."""
+        return views(self.addresses[rows], self.num_bytes[rows], self.owner)
+
+
+class _DamagedRows(Exception):
+    """A `DamagedError` of one store, with its rows counted through all of them."""
+
+    def __init__(self, error: DamagedError, rows: list[int]) -> None:
+        super().__init__(str(error))
+        self.error, self.rows = error, rows
+
+
+class Drawer:
+    """Draws any global batch of a run; threads may share it. num_replaced: samples shown in place of damaged ones.
+
+    Raises `UserError` for a store that lacks a view, a caption source or priorities.
+    """
+
+    def __init__(self, draws: Draws) -> None:
+        self.draws = draws
+        bank = draws.crops == "bank"
+        self.images = [ImageView(store, draws.budget.res, bank, draws.encoding) for store in draws.stores]
+        self.texts = [TextView(store, draws.captions) for store in draws.stores]
+        self.mixture = Mixture(tuple(map(len, self.images)), draws.weights, draws.seed, draws.window)
+        self.num_replaced = 0
+        self._damaged: set[int] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, start: int) -> Drawn:
+        """This rank's slice of the global batch that begins at position `start`. Raises `DamagedError`."""
+        draws, count = self.draws, self.draws.local_batch_size
+        asked, epochs = self.mixture.at(start + draws.rank * count, count)
+        while True:
+            rows = self._replaced(asked)
+            try:
+                drawn = self._drawn(rows, epochs)
+            except _DamagedRows as damage:
+                if not draws.replace_damaged:
+                    raise damage.error from None
+                with self._lock:
+                    self._damaged.update(damage.rows)
+                continue
+            with self._lock:
+                self.num_replaced += int((rows != asked).sum())
+            return drawn
+
+    def mark_damaged(self, row: int) -> None:
+        """Pass a row over from now on: for a loader that finds out only when it decodes."""
+        with self._lock:
+            self._damaged.add(row)
+
+    def damage(self, row: int, problem: str) -> UserError:
+        """What to raise for a row, counted through all stores, whose copy does not decode."""
+        store, _, (own,) = self.mixture.split(np.array([row]))[0]
+        return self.images[store].damage(int(own), problem)
+
+    def _replaced(self, asked: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows asked for; in place of a damaged one, the next of its store that is not known to be damaged."""
+        if not self._damaged:
+            return asked
+        rows = asked.copy()
+        for place in np.flatnonzero(np.isin(asked, list(self._damaged))).tolist():
+            store, _, (row,) = self.mixture.split(rows[place : place + 1])[0]
+            size = self.mixture.sizes[store]
+            first = int(rows[place] - row)
+            following = (first + (int(row) + step) % size for step in range(1, min(size, _MAX_DAMAGED_RUN)))
+            found = next((candidate for candidate in following if candidate not in self._damaged), None)
+            if found is None:
+                raise UserError(
+                    self.draws.stores[store].folder.url,
+                    f"wanted a whole row to replace row {row} with, found none",
+                    "Build the store again; prep.verify tells what is left of it.",
+                )
+            rows[place] = found
+        return rows
+
+    def _drawn(self, rows: NDArray[np.int64], epochs: NDArray[np.int64]) -> Drawn:
+        draws = self.draws
+        captions = self._caption_rows(rows)
+        keys = row_keys(draws.seed, epochs, captions, "caption")
+        text = self._joined(captions, lambda store, own, at: self.texts[store].rows(own, keys[at]))
+        tokens = select(
+            text.tokens,
+            text.priorities,
+            text.num_tokens,
+            draws.budget.text_tokens,
+            draws.budget.text_mask,
+            row_keys(draws.seed, epochs, rows, "text"),
+        )
+        images = self._joined(rows, lambda store, own, at: self.images[store].images(own, epochs[at]))
+        sizes = images.widths, images.heights
+        if draws.crops == "bank":
+            boxes = central_boxes(*sizes)
+        else:
+            boxes = random_boxes(row_keys(draws.seed, epochs, rows, "crop"), *sizes, draws.augmentation)
+        jitter = None
+        if draws.jitter is not None:
+            jitter = draw_jitter(row_keys(draws.seed, epochs, rows, "jitter"), draws.jitter)
+        stored = (images.addresses, images.num_bytes, images.widths, images.heights, images.is_raw)
+        return Drawn(rows, epochs, tokens, *stored, boxes, jitter, self.images)
+
+    def _caption_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not self.draws.shuffle_captions:
+            return rows
+        captions, key = rows.copy(), stream(self.draws.seed, 0, "shuffle_captions")
+        for store, places, own in self.mixture.split(rows):
+            captions[places] += permute(own, self.mixture.sizes[store], key) - own
+        return self._replaced(captions)
+
+    def _joined(self, rows: NDArray[np.int64], read: Callable[[int, NDArray[np.int64], NDArray[np.int64]], T]) -> T:
+        """What read(store, its rows, their places) gives for each store that is touched, as arrays in one order."""
+        parts = self.mixture.split(rows)
+        found = []
+        for store, places, own in parts:
+            try:
+                found.append(read(store, own, places))
+            except DamagedError as error:
+                raise _DamagedRows(error, (error.rows + self.mixture.start_of(store)).tolist()) from error
+        if len(found) == 1:
+            return found[0]
+        order = np.argsort(np.concatenate([places for _, places, _ in parts]))
+        columns = {
+            field.name: np.concatenate([getattr(part, field.name) for part in found])[order]
+            for field in fields(found[0])  # type: ignore[arg-type]
+            if field.name != "owner"
+        }
+        return replace(found[0], **columns)  # type: ignore[type-var]

@@ -1,0 +1,52 @@
+"""Memory at absolute addresses, gathered for a whole batch at once: what makes a loader's cost one of copying.
+
+A store is many mapped files of many record batches, and a batch of shuffled rows touches nearly all of them. Slicing
+each out of its own Arrow array costs some ten microseconds a row; numpy over one window that spans all of them costs a
+tenth of one. Nothing here checks an address: only `pipelines.store_columns` makes them, from buffers that it has
+validated, and that stay mapped as long as their reader lives.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Addresses = NDArray[np.int64]
+"""int64 [B], of bytes in this process."""
+
+
+class _Window:
+    """What numpy takes for an array: the rows of `width` bytes that begin at each byte from `start` on.
+
+    owner: what keeps the memory; every array that is made of this one holds it.
+    """
+
+    def __init__(self, start: int, num_starts: int, width: int, owner: object = None) -> None:
+        self.owner = owner
+        self.__array_interface__: dict[str, Any] = {
+            "version": 3,
+            "typestr": "|u1",
+            "data": (start, True),
+            "shape": (num_starts, width),
+            "strides": (1, 1),
+        }
+
+
+def gather(addresses: Addresses, width: int) -> NDArray[np.uint8]:
+    """The `width` bytes at each address, copied: uint8 [B, width]."""
+    if not len(addresses) or not width:
+        return np.empty((len(addresses), width), np.uint8)
+    start = int(addresses.min())
+    window = np.asarray(_Window(start, int(addresses.max()) - start + 1, width))
+    copied: NDArray[np.uint8] = window[addresses - start]
+    return copied
+
+
+def views(addresses: Addresses, sizes: NDArray[np.int64], owner: object) -> list[NDArray[np.uint8]]:
+    """The bytes of each row, not copied, read-only: B arrays of uint8 [size], which keep `owner` alive."""
+    if not len(addresses):
+        return []
+    start = int(addresses.min())
+    flat = np.asarray(_Window(start, int((addresses + sizes).max()) - start, 1, owner))[:, 0]
+    begins = (addresses - start).tolist()
+    return [flat[begin : begin + size] for begin, size in zip(begins, sizes.tolist(), strict=True)]
