@@ -25,6 +25,7 @@ from prep.caption_tables import CaptionTable, TablePlace
 from prep.columns import ColumnPlan
 from prep.engine import run
 from prep.errors import UserError, run_main
+from prep.files import as_json
 from prep.images import ImageLimits
 from prep.manifest import ColumnRecord, Manifest, fold
 from prep.pairs import Reason
@@ -119,10 +120,13 @@ def _finished(folder: Folder, planned: dict[str, ColumnPlan], num_shards: int) -
             if path.rpartition("/")[2] not in there:
                 continue
             try:
-                record = ColumnRecord.from_json(folder.read_json(path))
+                value = folder.read_json(path)
+                record = ColumnRecord.from_json(value)
             except (UserError, TypeError, KeyError):
                 continue  # the file is built again, which is what anyone would tell the user to do
-            if all(folder.size(file.path) == file.num_bytes for file in record.files):
+            # A power cut may take no more than the last newline, which JSON does not miss.
+            is_whole = folder.size(path) == len(as_json(value))
+            if is_whole and all(folder.size(file.path) == file.num_bytes for file in record.files):
                 found[name, shard] = record
     return found
 

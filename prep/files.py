@@ -65,10 +65,15 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def as_json(value: object) -> bytes:
+    """The bytes of a JSON file: keys sorted, so that equal values are equal bytes."""
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
 def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically, keys sorted, so that equal values are equal bytes."""
+    """Write JSON atomically; see `as_json`."""
     with written_aside(path) as file:
-        file.write((json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+        file.write(as_json(value))
 
 
 def read_json(path: Path) -> dict[str, Any]:

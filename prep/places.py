@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from prep import remote
 from prep.errors import UserError
-from prep.files import read_json, working_in, write_json, written_aside
+from prep.files import as_json, read_json, working_in, write_json, written_aside
 from prep.remote import filesystem, is_url, local_path, told
 
 _HALF_WRITTEN = re.compile(r"\..*\.tmp")
@@ -120,12 +120,12 @@ class Folder:
         return value
 
     def write_json(self, name: str, value: object) -> None:
-        """Write JSON atomically, keys sorted, so that equal values are equal bytes."""
+        """Write JSON atomically; see `prep.files.as_json`."""
         if self.is_local:
             write_json(self.path / name, value)
             return
         with self.written(name) as file:
-            file.write((json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+            file.write(as_json(value))
 
     def written(self, name: str) -> AbstractContextManager[BinaryIO]:
         """Open a file for writing. It has its name once it is whole: on leaving well, not on an error."""

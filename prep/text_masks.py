@@ -1,8 +1,9 @@
 """Text-token reduction: every strategy ranks a caption's tokens; the best T are kept in reading order.
 
-A token's rank is one uint64 key, unique in its caption: (class of the strategy, position or draw). The T-th smallest
-key of each caption is the threshold, and what lies at or under it is kept: one vectorised selection for every
-strategy and length. Start and end of text rank first in all of them and so survive any T >= 2; padding ranks last.
+A content token's rank is one integer key, unique in its caption: (word class or draw, position). The keys of the tokens
+kept are those up to the (T - 2)-th smallest: start and end of text are kept by every strategy, and padding ranks last.
+Most captions are shorter than the longest one, and many fit in T: only longer ones are ranked, sorted by length and a
+few at a time, so that neither padding nor a large batch's memory is worked on. tests/slow_text_masks.py ranks plainly.
 """
 
 import numpy as np
@@ -12,7 +13,11 @@ from prep.draws import U64, uniforms, words
 
 TEXT_MASKS = ("truncate", "random", "block", "syntax")
 
-_ENDS, _PADDING = np.uint64(0), np.uint64(255)
+# Ranked in one go: their keys stay in the second-level cache, and numpy's cost of a call is spread over enough rows.
+_GROUP = 512
+_LEAST_GROUPS = 2
+
+Keys = NDArray[np.uint32] | U64
 
 
 def select(
@@ -33,39 +38,66 @@ def select(
     truncate: the first ones. random: a uniform subset. block: a window, uniform among all windows. syntax: by word
     class, earlier words first. In all four a larger budget keeps a superset of a smaller one.
     """
-    batch, length = tokens.shape
+    length = tokens.shape[1]
     if text_mask not in TEXT_MASKS or not 2 <= text_tokens <= length:
         raise ValueError(f"text_mask {text_mask!r} (one of {TEXT_MASKS}) at {text_tokens} of {length} tokens")
-    position = np.arange(length, dtype=np.uint64)[None, :]
-    last = num_tokens.astype(np.uint64)[:, None] - np.uint64(1)
-    if text_mask == "syntax":
-        rank = priorities.astype(np.uint64)
-    elif text_mask == "block":
-        rank = _outside_block(position, last, text_tokens, keys)
-    else:
-        rank = np.ones((batch, length), np.uint64)
-    rank[:, 0] = _ENDS
-    rank[position == last] = _ENDS
-    rank[position > last] = _PADDING
-    if text_mask == "random":
-        rank = (rank << np.uint64(48)) | ((words(keys[:, None], position) >> np.uint64(24)) << np.uint64(8))
-    else:
-        rank <<= np.uint64(8)
+    kept = tokens[:, :text_tokens].astype(np.int64, order="C")
+    longer = np.flatnonzero(num_tokens > text_tokens)
+    if not len(longer):
+        return kept
+    last = num_tokens[longer].astype(np.intp) - 1
+    kept[longer, text_tokens - 1] = tokens[longer, last]
+    if text_mask == "truncate" or text_tokens == 2:
+        return kept
+    if text_mask == "block":
+        start = _block_starts(last, text_tokens, keys[longer])
+        window = start[:, None] + np.arange(text_tokens - 2)
+        kept[longer, 1:-1] = tokens[longer[:, None], window]
+        return kept
+    order = np.argsort(num_tokens[longer], kind="stable")
+    size = min(_GROUP, -(-len(order) // _LEAST_GROUPS))
+    for first in range(0, len(order), size):
+        group = order[first : first + size]
+        rows, ends = longer[group], last[group]
+        width = ends[-1]
+        content = tokens[rows, 1:width]
+        rank = _draws(keys[rows], width) if text_mask == "random" else _classes(priorities[rows, 1:width])
+        rank[np.arange(1, width) >= ends[:, None]] = np.iinfo(rank.dtype).max
+        kept[rows, 1:-1] = _best(content, rank, text_tokens - 2)
+    return kept
+
+
+def _best(content: NDArray[np.uint16], rank: Keys, count: int) -> NDArray[np.uint16]:
+    """The `count` tokens of smallest rank in each row, in reading order; every row has so many."""
+    threshold = np.partition(rank, count - 1, axis=1)[:, count - 1 : count]
+    places = np.flatnonzero(rank <= threshold)
+    return content.ravel().take(places).reshape(-1, count)
+
+
+def _classes(priorities: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """The ranks of `syntax`: (word class, position)."""
+    rank = priorities.astype(np.uint32)
+    rank <<= np.uint32(8)
+    rank |= np.arange(rank.shape[1], dtype=np.uint32)
+    return rank
+
+
+def _draws(keys: U64, width: int) -> U64:
+    """The ranks of `random`: (40 bits drawn for the token's position in its caption, that position)."""
+    position = np.arange(1, width, dtype=np.uint64)
+    rank = words(keys[:, None], position)
+    rank >>= np.uint64(24)
+    rank <<= np.uint64(8)
     rank |= position
-    threshold = np.partition(rank, text_tokens - 1, axis=1)[:, text_tokens - 1 : text_tokens]
-    return tokens[rank <= threshold].reshape(batch, text_tokens).astype(np.int64)
+    return rank
 
 
-def _outside_block(position: U64, last: U64, text_tokens: int, keys: U64) -> U64:
-    """1 inside the window of text_tokens - 2 content tokens, 2 outside.
+def _block_starts(last: NDArray[np.intp], text_tokens: int, keys: U64) -> NDArray[np.intp]:
+    """Where the window of text_tokens - 2 content tokens begins, in captions that have more of them.
 
     The start floor(u x (number of windows)) is uniform, and because it moves left by at most one when the window
     grows by one, windows of growing size are nested for a fixed draw u.
     """
-    window = np.uint64(text_tokens - 2)
-    content = last - np.uint64(1)
-    num_windows = np.maximum(content, window) - window + np.uint64(1)
-    draw = uniforms(keys, np.zeros_like(keys))[:, None]
-    start = np.uint64(1) + (draw * num_windows.astype(np.float64)).astype(np.uint64)
-    inside = (position >= start) & (position < start + window)
-    return np.where(inside, np.uint64(1), np.uint64(2))
+    num_windows = last - (text_tokens - 2)
+    draw = uniforms(keys, np.zeros_like(keys))
+    return 1 + (draw * num_windows).astype(np.intp)

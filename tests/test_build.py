@@ -143,6 +143,10 @@ def test_a_lost_or_cut_file_is_refused_by_name_and_the_same_command_mends_it(tmp
         open_store(store.path)
     build(pattern, store.path)
     assert fingerprints(store.path) == whole
+    record = store.path / "records" / "32" / "00000.json"
+    os.truncate(record, record.stat().st_size - 1)  # its last newline: as JSON it is whole
+    build(pattern, store.path)
+    assert fingerprints(store.path) == whole
 
 
 def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
