@@ -6,6 +6,7 @@ tenth of one. Nothing here checks an address: only `pipelines.store_columns` mak
 validated, and that stay mapped as long as their reader lives.
 """
 
+import resource
 from typing import Any
 
 import numpy as np
@@ -50,3 +51,11 @@ def views(addresses: Addresses, sizes: NDArray[np.int64], owner: object) -> list
     flat = np.asarray(_Window(start, int((addresses + sizes).max()) - start, 1, owner))[:, 0]
     begins = (addresses - start).tolist()
     return [flat[begin : begin + size] for begin, size in zip(begins, sizes.tolist(), strict=True)]
+
+
+def allow_files(more: int) -> None:
+    """Raise this process's own limit of open files, often 1,024, as far as it may itself: a mapped file stays open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = soft + more if hard == resource.RLIM_INFINITY else min(soft + more, hard)
+    if soft < more + 256 and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from pipelines.mapped import Addresses, gather, views
+from pipelines.mapped import Addresses, allow_files, gather, views
 from prep.batch_buffers import has_room
 from prep.errors import UserError
 from prep.schemas import schema_of
@@ -76,6 +76,7 @@ class ColumnReader:
     _is_open: NDArray[np.bool_] = field(init=False)
     _seen: NDArray[np.uint8] = field(init=False)
     _readers: dict[int, pa.ipc.RecordBatchFileReader] = field(init=False, default_factory=dict)
+    _schema: pa.Schema = field(init=False)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -88,6 +89,9 @@ class ColumnReader:
         self._is_open = np.zeros(num_batches, np.bool_)
         self._seen = np.zeros((num_batches, ROWS_PER_BATCH // 8), np.uint8)
         self._fields = {}
+        allow_files(4 * len(manifest.shards))
+        column = manifest.columns[self.folder]
+        self._schema = schema_of(column.kind, column.settings)
 
     def find(self, rows: NDArray[np.int64]) -> Found:
         """Locate rows, int64 [B], opening and checking what is touched for the first time. Raises `DamagedError`."""
@@ -96,8 +100,9 @@ class ColumnReader:
         found = Found(rows, self._shard_batches[shards] + in_shard, within)
         if not self._is_open[found.batches].all():
             with self._lock:
-                for batch in np.unique(found.batches[~self._is_open[found.batches]]).tolist():
-                    self._open(batch)
+                new = np.unique(found.batches[~self._is_open[found.batches]])
+                for batch, shard in zip(new.tolist(), self._shards_of(new).tolist(), strict=True):
+                    self._open(batch, shard)
         if "hash" in self._fields:
             self._check(found)
         return found
@@ -146,29 +151,29 @@ class ColumnReader:
         return DamagedError(place, f"wanted the bytes that were written, but {problem}", np.unique(found.rows[bad]))
 
     def _place(self, batch: int) -> str:
-        shard = self._shard_of(batch)
+        shard = int(self._shards_of(np.array([batch]))[0])
         path = self.store.manifest.columns[self.folder].files[shard].path
         return f"{self.store.folder.url}/{path}, batch {batch - self._shard_batches[shard]}"
 
-    def _shard_of(self, batch: int) -> int:
-        return int(np.searchsorted(self._shard_batches, batch, side="right")) - 1
+    def _shards_of(self, batches: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(self._shard_batches, batches, side="right") - 1
 
-    def _read(self, batch: int) -> pa.RecordBatch:
-        shard = self._shard_of(batch)
-        if shard not in self._readers:
-            self._readers[shard] = self.store.open_file(self.folder, shard)
-        return self._readers[shard].get_batch(batch - int(self._shard_batches[shard]))
+    def _read(self, batch: int, shard: int) -> pa.RecordBatch:
+        reader = self._readers.get(shard)
+        if reader is None:
+            reader = self._readers[shard] = self.store.open_file(self.folder, shard)
+        return reader.get_batch(batch)
 
-    def _open(self, batch: int) -> None:
+    def _open(self, batch: int, shard: int) -> None:
         """Check what no row's hash covers, and note where the buffers are; the reader keeps them mapped."""
-        shard = self._shard_of(batch)
-        column, manifest = self.store.manifest.columns[self.folder], self.store.manifest
-        start = (batch - int(self._shard_batches[shard])) * ROWS_PER_BATCH
+        manifest = self.store.manifest
+        in_shard = batch - int(self._shard_batches[shard])
+        start = in_shard * ROWS_PER_BATCH
         num_rows = min(ROWS_PER_BATCH, manifest.shards[shard].num_samples - start)
         try:
-            read = self._read(batch)
+            read = self._read(in_shard, shard)
             # Damage outside of the rows, which their hashes do not see, would send readers beyond the buffers.
-            if manifest.format_version > 1 and read.schema != schema_of(column.kind, column.settings):
+            if manifest.format_version > 1 and not read.schema.equals(self._schema):
                 raise ValueError("its schema is another one")
             if len(read) != num_rows or not has_room(read):
                 raise ValueError(f"its buffers do not hold {num_rows:,} rows")

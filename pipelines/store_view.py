@@ -77,6 +77,11 @@ class ImageView:
     def __len__(self) -> int:
         return self.store.manifest.num_samples
 
+    @property
+    def folders(self) -> list[str]:
+        """The store's folders that it reads: one, or one for each crop of a bank."""
+        return [reader.folder for reader in self._readers]
+
     def damage(self, row: int, problem: str) -> DamagedError:
         """What to raise for a row whose stored copy does not decode."""
         return self._readers[0].damage(np.array([row]), problem)

@@ -58,13 +58,15 @@ class TorchLoader:
                 yield self._whole(_Begun(start, self._drawer(start), buffers.take(), []))
                 start += self.draws.batch_size
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="loader")
-        ahead: deque[Future[_Begun]] = deque()
+        ahead = deque([pool.submit(self._begin, pool, start, buffers.take())])
         try:
             while True:
-                while len(ahead) <= BATCHES_AHEAD:
-                    ahead.append(pool.submit(self._begin, pool, start, buffers.take()))
+                # The chunks of one batch are in the pool before the next batch begins: so the first comes first.
+                begun = ahead.popleft().result()
+                while len(ahead) < BATCHES_AHEAD:
                     start += self.draws.batch_size
-                yield self._whole(ahead.popleft().result())
+                    ahead.append(pool.submit(self._begin, pool, start, buffers.take()))
+                yield self._whole(begun)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

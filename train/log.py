@@ -15,7 +15,8 @@ class Line:
 
     loss is the mean since the line before. samples_per_second and data_wait (share of the time spent waiting for the
     loader) leave out the first steps after a start or a new stage, and are None where there were only such. seconds: of
-    training, since the run began. flops: so far.
+    training, since the run began. flops: so far. num_replaced: samples shown in place of damaged ones, since the stage
+    was begun or gone on with.
     """
 
     samples_seen: int
@@ -28,14 +29,16 @@ class Line:
     data_wait: float | None
     seconds: float
     flops: float
+    num_replaced: int = 0
 
     def __str__(self) -> str:
         rate = "" if self.samples_per_second is None else f"{self.samples_per_second:7,.0f}/s"
+        replaced = f"  {self.num_replaced:,} damaged samples replaced" if self.num_replaced else ""
         wait = "" if self.data_wait is None else f"wait {self.data_wait:4.1%}"
         return (
             f"{self.stage_name:>8} {self.samples_seen:>11,} samples  loss {self.loss:6.4f}  lr {self.lr:.2e}  "
             f"scale {self.logit_scale:5.1f}  {rate:>9}  {wait:>10}  "
-            f"{self.seconds:6,.0f} s"
+            f"{self.seconds:6,.0f} s{replaced}"
         )
 
 

@@ -6,14 +6,16 @@ threads).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
 import torch
 
+from pipelines.choose import Host, choose, make_loader
 from pipelines.contract import Batch, Draws, Loader
-from pipelines.torch_loader import TorchLoader
+from pipelines.device_feed import on_device
+from prep.files import read_json, write_json
 from prep.store import Store
 from train import checkpoint
 from train.checkpoint import State
@@ -45,14 +47,17 @@ class _Window:
 class Trainer:
     """A run in progress.
 
-    device: where the model lives. loader_threads: as TorchLoader. advance: called with the samples of each step.
+    device: where the model lives. loader: one of pipelines.choose.LOADERS, or "auto". replace_damaged: as in `Draws`.
+    advance: called with the samples of each step.
     """
 
     recipe: Recipe
-    store: Store
+    stores: tuple[Store, ...]
     run: Path
     device: str = "cpu"
-    loader_threads: int = 1
+    loader: str = "torch"
+    host: Host = field(default_factory=Host)
+    replace_damaged: bool = False
     advance: Callable[[int], None] = lambda _: None
 
     def train(self) -> State:
@@ -74,29 +79,48 @@ class Trainer:
             state = self._stage(number, stage, model, optimizer, state, log)
         return state
 
-    def _loader(self, stage: Stage, samples_seen: int) -> Loader:
-        draws = Draws(
-            (self.store,),
+    def _draws(self, stage: Stage, samples_seen: int) -> Draws:
+        has_jitter = stage.jitter.probability > 0 or stage.jitter.gray_probability > 0
+        return Draws(
+            self.stores,
             stage.budget,
             stage.batch_size,
             self.recipe.seed,
             samples_seen,
+            weights=self.recipe.weights,
             crops=stage.crops,
             augmentation=stage.augmentation,
+            jitter=stage.jitter if has_jitter else None,
             captions=self.recipe.captions,
             shuffle_captions=self.recipe.shuffle_captions,
+            window=self.recipe.window,
+            replace_damaged=self.replace_damaged,
         )
-        return TorchLoader(draws, self.loader_threads)
+
+    def _make_loader(self, number: int, draws: Draws) -> Loader:
+        """The loader that was asked for; "auto" is settled once a stage, and a resumed run keeps to it."""
+        name = self.loader
+        if name == "auto":
+            path = self.run / "loaders.json"
+            settled = read_json(path) if path.exists() else {}
+            if str(number) not in settled:
+                choice = choose(draws, self.host)
+                print(f"--loader auto: {choice.name} for stage {number} ({choice.why})", flush=True)
+                # JPEG decoders differ in single bits: another choice would end in other weights.
+                settled[str(number)] = choice.name
+                write_json(path, settled)
+            name = settled[str(number)]
+        return make_loader(name, draws, self.host)
 
     def _stage(
         self, number: int, stage: Stage, model: CLIP, optimizer: torch.optim.AdamW, state: State, log: Log
     ) -> State:
-        start = self.recipe.stage_start(number)
-        first_step = (state.samples_seen - start) // stage.batch_size
+        loader = self._make_loader(number, self._draws(stage, state.samples_seen))
+        model.train()
+        first_step = (state.samples_seen - self.recipe.stage_start(number)) // stage.batch_size
         step_flops = training_flops(self.recipe.model, stage.budget) * stage.batch_size
         window = _Window(torch.zeros((), device=self.device))
-        batches = iter(self._loader(stage, state.samples_seen))
-        model.train()
+        batches = on_device(loader, self.device)
         for step in range(first_step, stage.num_steps):
             began = perf_counter()
             batch = next(batches)
@@ -115,20 +139,19 @@ class Trainer:
             self.advance(stage.batch_size)
             last = step + 1 == stage.num_steps
             if last or (step + 1) % self.recipe.log_every == 0:
-                log.write(_line(number, stage, window, lr, model, state))
+                log.write(_line(number, stage, window, lr, model, state, loader.num_replaced))
                 window = _Window(torch.zeros((), device=self.device))
             if last or (step + 1) % self.recipe.checkpoint_every == 0:
                 checkpoint.save(self.run, state, model, optimizer)
                 ends = {self.recipe.stage_start(n) for n in range(1, len(self.recipe.stages) + 1)}
                 checkpoint.prune(self.run, KEEP_CHECKPOINTS, ends)
+        batches.close()
         return state
 
     def _step(self, model: CLIP, optimizer: torch.optim.AdamW, batch: Batch, lr: float) -> torch.Tensor:
         for group in optimizer.param_groups:
             group["lr"] = lr
-        images = batch.images.to(self.device, non_blocking=True)
-        tokens = batch.tokens.to(self.device, non_blocking=True)
-        loss = contrastive(*model(images, tokens))
+        loss = contrastive(*model(batch.images, batch.tokens))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -136,7 +159,7 @@ class Trainer:
         return loss.detach()
 
 
-def _line(number: int, stage: Stage, window: _Window, lr: float, model: CLIP, state: State) -> Line:
+def _line(number: int, stage: Stage, window: _Window, lr: float, model: CLIP, state: State, num_replaced: int) -> Line:
     return Line(
         samples_seen=state.samples_seen,
         stage=number,
@@ -148,4 +171,5 @@ def _line(number: int, stage: Stage, window: _Window, lr: float, model: CLIP, st
         data_wait=window.wait / window.seconds if window.num_timed else None,
         seconds=state.seconds,
         flops=state.flops,
+        num_replaced=num_replaced,
     )

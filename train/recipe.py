@@ -6,9 +6,9 @@ it.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
-from pipelines.contract import TokenBudget
+from pipelines.contract import ColorJitter, TokenBudget
 from prep.crops import Augmentation
 from prep.errors import UserError
 from prep.text_masks import TEXT_MASKS
@@ -60,6 +60,7 @@ class Stage:
     samples: length in samples seen, rounded up to whole batches. learning_rate: the peak, reached linearly after
     warmup_samples, then a cosine to zero. Optimizer and schedule start afresh in every stage; the temperature goes on.
     crops: "online", drawn by `augmentation` while training; or "bank", those that `prep.build --crops` stored.
+    jitter: of colour, on the device; none by default, and `jitter = {}` is CLIPA's for its larger models.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Stage:
     warmup_samples: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
     crops: str = "online"
+    jitter: ColorJitter = field(default_factory=lambda: ColorJitter(probability=0.0, gray_probability=0.0))
 
     @property
     def num_steps(self) -> int:
@@ -87,7 +89,9 @@ class Recipe:
     """A run. log_every and checkpoint_every count steps; a checkpoint falls on a log step.
 
     shuffle_captions: the control in which images have the captions of others. captions: weights of the store's caption
-    sources, of which each image draws one; none given: all alike.
+    sources, of which each image draws one; none given: all alike. weights: of the stores, in the order in which
+    `train.run` is given them, mixed exactly; none given: every row of every store once an epoch. window: rows that are
+    shuffled among each other, for stores on slow or distant disks; 0: all.
     """
 
     name: str
@@ -99,6 +103,8 @@ class Recipe:
     checkpoint_every: int = 500
     shuffle_captions: bool = False
     captions: dict[str, float] = field(default_factory=dict)
+    weights: tuple[int, ...] = ()
+    window: int = 0
 
     @property
     def num_samples(self) -> int:
@@ -155,6 +161,7 @@ def _check_sizes(recipe: Recipe, place: str) -> None:
         if not 1 <= size < math.inf:
             raise UserError(f"{place}, {key}", "too small: wanted at least 1", "Change the recipe.")
     numbers = [
+        ("window", recipe.window >= 0, recipe.window, "0 or more rows"),
         ("seed", 0 <= recipe.seed < 2**63, recipe.seed, "0 to 2^63 - 1"),
         ("optimizer.betas", all(0 <= beta < 1 for beta in optimizer.betas), optimizer.betas, "0 to less than 1"),
         ("optimizer.eps", 0 < optimizer.eps < 1, optimizer.eps, "more than 0, less than 1"),
@@ -187,6 +194,11 @@ def _check_stage(stage: Stage, patch_size: int, place: str) -> None:
             budget.text_mask in TEXT_MASKS,
             "budget.text_mask",
             f"wanted one of {', '.join(TEXT_MASKS)}; found {budget.text_mask!r}",
+        ),
+        (
+            min(astuple(stage.jitter)) >= 0 and max(astuple(stage.jitter)[-2:]) <= 1 and stage.jitter.hue <= 0.5,
+            "jitter",
+            "wanted spreads of at least 0, hue of at most 0.5, probabilities from 0 to 1",
         ),
         (
             0 < stage.augmentation.crop_area[0] <= stage.augmentation.crop_area[1] <= 1,

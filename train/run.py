@@ -12,12 +12,15 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+from pipelines.choose import LOADERS, Host
+from pipelines.mixture import Mixture
+from pipelines.order import shuffle_radius
 from pipelines.store_view import ImageView, TextView
 from prep.errors import UserError, run_main
 from prep.files import is_empty, working_in, write_json, written_aside
@@ -32,8 +35,22 @@ from train.recipe import Recipe
 TOKENIZER = "clip-bpe-49408"
 
 
-def check_fit(recipe: Recipe, store: Store) -> None:
-    """Refuse a store that cannot serve the recipe. Raises `UserError` naming the stage and what to build."""
+def check_fit(recipe: Recipe, stores: tuple[Store, ...]) -> None:
+    """Refuse stores that cannot serve the recipe. Raises `UserError` naming the stage and what to build."""
+    num_samples = sum(store.manifest.num_samples for store in stores)
+    Mixture(tuple(store.manifest.num_samples for store in stores), recipe.weights, recipe.seed)
+    for store in stores:
+        _check_columns(recipe, store)
+    for number, stage in enumerate(recipe.stages):
+        if stage.batch_size > num_samples:
+            raise UserError(
+                f"{recipe.name}, stages.{number}.batch_size",
+                f"a batch of {stage.batch_size:,} would repeat samples: the store has {num_samples:,}",
+                "Use a smaller batch or more data.",
+            )
+
+
+def _check_columns(recipe: Recipe, store: Store) -> None:
     manifest = store.manifest
     if manifest.tokenizer.get("name") != TOKENIZER:
         raise UserError(
@@ -54,40 +71,49 @@ def check_fit(recipe: Recipe, store: Store) -> None:
                 f"wanted {stage.budget.text_tokens}, but the store holds {CONTEXT_LENGTH} tokens a caption",
                 "Use fewer.",
             )
-        if stage.batch_size > manifest.num_samples:
-            raise UserError(
-                f"{place}.batch_size",
-                f"a batch of {stage.batch_size:,} would repeat samples: the store has {manifest.num_samples:,}",
-                "Use a smaller batch or more data.",
-            )
 
 
-def prepare_run(run: Path, recipe: Recipe, store: Store) -> None:
+def prepare_run(run: Path, recipe: Recipe, stores: tuple[Store, ...]) -> None:
     """Make the run folder, or check that the one that is there is this run's. Raises `UserError` when it is not."""
     kept = run / "recipe.toml"
     if kept.exists():
         _same_recipe(kept, recipe)
-        was = json.loads((run / "manifest.json").read_text("utf-8"))["fingerprint"]
-        if was != store.manifest.fingerprint:
-            raise UserError(
-                str(run),
-                f"this run was begun on a store with fingerprint {was}; {store.path} has {store.manifest.fingerprint}",
-                "Give the same store, or another --out.",
-            )
+        _same_stores(run, stores)
         return
     # A kill between these files leaves some of them; recipe.toml comes last and makes the folder a run.
-    for name in ("environment.json", "manifest.json"):
-        (run / name).unlink(missing_ok=True)
+    for path in (run / "environment.json", *run.glob("manifest*.json")):
+        path.unlink(missing_ok=True)
     if run.exists() and not is_empty(run):
         raise UserError(
             str(run), "wanted a new or empty folder, or a run; found something else", "Choose another --out."
         )
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / "environment.json", environment())
-    with (store.path / "manifest.json").open("rb") as source, written_aside(run / "manifest.json") as file:
-        shutil.copyfileobj(source, file)
+    for store, copy in zip(stores, _manifests(run, len(stores)), strict=True):
+        with (store.path / "manifest.json").open("rb") as source, written_aside(copy) as file:
+            shutil.copyfileobj(source, file)
     with written_aside(kept) as file:
         file.write(to_toml(recipe).encode())
+
+
+def _manifests(run: Path, num_stores: int) -> list[Path]:
+    """Where the copies of the stores' manifests lie: manifest.json, manifest-1.json and so on."""
+    return [run / (f"manifest-{number}.json" if number else "manifest.json") for number in range(num_stores)]
+
+
+def _same_stores(run: Path, stores: tuple[Store, ...]) -> None:
+    num_before = len(list(run.glob("manifest*.json")))
+    if num_before != len(stores):
+        problem = f"this run was begun on {num_before} stores, and is now given {len(stores)}"
+        raise UserError(str(run), problem, "Give the same stores, or another --out.")
+    for store, copy in zip(stores, _manifests(run, len(stores)), strict=True):
+        was = json.loads(copy.read_text("utf-8"))["fingerprint"]
+        if was != store.manifest.fingerprint:
+            raise UserError(
+                str(run),
+                f"this run was begun on a store with fingerprint {was}; {store.path} has {store.manifest.fingerprint}",
+                "Give the same store, or another --out.",
+            )
 
 
 def _same_recipe(path: Path, recipe: Recipe) -> None:
@@ -130,12 +156,16 @@ def environment() -> dict[str, object]:
     }
 
 
-def train(recipe: Recipe, store: Store, run: Path, device: str, loader_threads: int) -> State:
+def train(trainer: Trainer) -> State:
     """Check, prepare the run folder and train to the end."""
-    check_fit(recipe, store)
-    with working_in(run), bar(recipe.num_samples, f"training {recipe.name}", "samples") as progress:
-        prepare_run(run, recipe, store)
-        return Trainer(recipe, store, run, device, loader_threads, progress.advance).train()
+    recipe = trainer.recipe
+    check_fit(recipe, trainer.stores)
+    with working_in(trainer.run), bar(recipe.num_samples, f"training {recipe.name}", "samples") as progress:
+        prepare_run(trainer.run, recipe, trainer.stores)
+        if recipe.window:
+            radius = sum(shuffle_radius(store.manifest.num_samples, recipe.window) for store in trainer.stores)
+            print(f"window: a sample is shuffled among {radius:,} rows", flush=True)
+        return replace(trainer, advance=progress.advance).train()
 
 
 def check_device(device: str) -> None:
@@ -154,11 +184,25 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("recipe", help=f"a TOML file, or one of: {', '.join(shipped_recipes())}")
     add("overrides", nargs="*", metavar="key=value", help="changes to the recipe, such as stages.0.samples=100_000")
-    add("--store", type=Path, required=True, help="folder that prep.build wrote")
+    add("--store", type=Path, required=True, action="append", help="folder of prep.build; repeat to mix")
     add("--out", type=Path, required=True, metavar="RUN", help="run folder; an unfinished run in it goes on")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu (default: cuda if there)")
     add("--threads", type=int, default=0, help="CPU threads of the model (default 0: as torch chooses)")
-    add("--loader-threads", type=int, default=1, help="batches prepared ahead in so many threads (default 1)")
+    on_gpu = torch.cuda.is_available()
+    add(
+        "--loader",
+        default="auto" if on_gpu else "torch",
+        choices=("auto", *LOADERS),
+        help="auto probes them for two seconds a stage (default: auto with a GPU, else torch)",
+    )
+    add("--loader-threads", type=int, default=1, help="CPU threads that decode (default 1)")
+    add("--beton", type=Path, nargs="*", default=[], help="exported files of the view, for --loader ffcv")
+    add(
+        "--damaged",
+        default="refuse",
+        choices=("refuse", "replace"),
+        help="rows: end the run, or show the next, counted",
+    )
     return parser
 
 
@@ -172,7 +216,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     recipe = load_recipe(args.recipe, args.overrides)
-    state = train(recipe, open_store(args.store), args.out, args.device, args.loader_threads)
+    stores = tuple(open_store(path) for path in args.store)
+    host = Host(args.device, args.loader_threads, tuple(args.beton))
+    state = train(Trainer(recipe, stores, args.out, args.device, args.loader, host, args.damaged == "replace"))
     print(
         f"Done: {state.samples_seen:,} samples, {state.flops:.3g} training FLOPs, {state.seconds:,.0f} s.\n"
         f"Weights: {checkpoint.found(args.out)[-1] / 'weights.safetensors'}\n"
