@@ -11,7 +11,7 @@ sample is then drawn from among `window` rows of random blocks, and each block i
 import numpy as np
 from numpy.typing import NDArray
 
-from prep.draws import stream, words
+from prep.draws import GOLDEN, mix, stream, words
 
 NUM_ROUNDS = 6
 BLOCK_ROWS = 1024
@@ -27,13 +27,19 @@ def permute(positions: NDArray[np.int64], num: int, key: int) -> NDArray[np.int6
     """
     half = np.uint64(max(1, ((num - 1).bit_length() + 1) // 2))
     low = np.uint64((1 << int(half)) - 1)
-    rounds = words(np.uint64(key), np.arange(NUM_ROUNDS, dtype=np.uint64))
+    # The round function is prep.draws.words, whose half that depends on the round alone is taken out of the loop.
+    rounds = mix(words(np.uint64(key), np.arange(NUM_ROUNDS, dtype=np.uint64)) + GOLDEN)
     values = positions.astype(np.uint64)
     outside = np.arange(len(values))
     while len(outside):
         left, right = values[outside] >> half, values[outside] & low
         for round_key in rounds:
-            left, right = right, left ^ (words(round_key, right) & low)
+            drawn = right * GOLDEN
+            drawn ^= round_key
+            drawn = mix(drawn)
+            drawn &= low
+            drawn ^= left
+            left, right = right, drawn
         values[outside] = (left << half) | right
         outside = outside[values[outside] >= np.uint64(num)]
     return values.astype(np.int64)

@@ -59,18 +59,18 @@ def fill(
     Raises `DamagedPixelsError`. A copy that is its own box and has the right size is decoded in place.
     """
     res = out.shape[1]
-    whole = np.array([0, 0, res, res])
-    is_whole = ((boxes == whole).all(axis=1) & (sizes[0] == res) & (sizes[1] == res)).tolist()
-    facts = zip(encoded, sizes[1].tolist(), sizes[0].tolist(), is_raw.tolist(), boxes.tolist(), is_whole, strict=True)
-    for place, (data, height, width, raw, box, own) in enumerate(facts):
-        try:
-            if own:
-                decode(data, height, width, raw, out[place])
-            else:
-                square = cut(decode(data, height, width, raw), box, res)
-                out[place] = square.permute(1, 2, 0).numpy()
-        except ValueError as error:
-            raise DamagedPixelsError(place, str(error)) from error
+    is_own = (boxes == (0, 0, res, res)).all(axis=1) & (sizes[0] == res) & (sizes[1] == res)
+    flat, place = out.reshape(len(out), -1), 0
+    try:
+        for place in np.flatnonzero(is_own & is_raw).tolist():
+            flat[place] = encoded[place]
+        for place in np.flatnonzero(is_own & ~is_raw).tolist():
+            decode(encoded[place], res, res, False, out[place])
+        for place in np.flatnonzero(~is_own).tolist():
+            pixels = decode(encoded[place], int(sizes[1][place]), int(sizes[0][place]), bool(is_raw[place]))
+            out[place] = cut(pixels, boxes[place].tolist(), res).permute(1, 2, 0).numpy()
+    except ValueError as error:
+        raise DamagedPixelsError(place, str(error)) from error
 
 
 def central_boxes(widths: NDArray[np.int64], heights: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,6 +9,10 @@ from prep.draws import U64, uniforms
 
 NUM_TRIES = 10
 
+# A row's draws by number: the areas of all tries, their aspects, top and left.
+_AT_ONCE = np.array([0, NUM_TRIES, 2 * NUM_TRIES, 2 * NUM_TRIES + 1], np.uint64)
+_FURTHER = np.array([np.arange(1, NUM_TRIES), NUM_TRIES + np.arange(1, NUM_TRIES)], np.uint64)
+
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
@@ -31,25 +35,41 @@ def random_boxes(
     torchvision's RandomResizedCrop: area uniform, log aspect uniform, NUM_TRIES attempts, then the largest central crop
     whose aspect lies in the range. keys: uint64 [B], one a row.
     """
-    counter = np.arange(2 * NUM_TRIES + 2, dtype=np.uint64)
-    draws = uniforms(keys[:, None], counter[None, :])
+    draws = uniforms(keys, _AT_ONCE[:, None])
+    width, height, fits = _sides(draws[0], draws[1], widths, heights, augmentation)
+    # Most rows fit at once. The others make all further tries together: for few rows a call costs more than a try.
+    again = np.flatnonzero(~fits)
+    if len(again):
+        further = uniforms(keys[again], _FURTHER[:, :, None])
+        sides = widths[again], heights[again]
+        tried_w, tried_h, fit = _sides(further[0], further[1], *sides, augmentation)
+        row, first = np.arange(len(again)), np.argmax(fit, axis=0)
+        any_fit = fit[first, row]
+        central_w, central_h = _largest_within(*sides, augmentation.crop_aspect)
+        width[again] = np.where(any_fit, tried_w[first, row], central_w)
+        height[again] = np.where(any_fit, tried_h[first, row], central_h)
+        again = again[~any_fit]
+    free = np.stack([heights - height, widths - width])
+    place = np.floor(draws[2:] * (free + 1)).astype(np.int64)
+    place[:, again] = free[:, again] // 2
+    return np.stack([*place, height, width], axis=1)
+
+
+def _sides(
+    area_draws: NDArray[np.float64],
+    aspect_draws: NDArray[np.float64],
+    widths: NDArray[np.int64],
+    heights: NDArray[np.int64],
+    augmentation: Augmentation,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Width and height of the crops drawn, [..., B], and whether they lie within the images."""
     low, high = augmentation.crop_area
-    area = (widths * heights)[:, None] * (low + (high - low) * draws[:, :NUM_TRIES])
+    area = widths * heights * (low + (high - low) * area_draws)
     log_low, log_high = np.log(augmentation.crop_aspect)
-    aspect = np.exp(log_low + (log_high - log_low) * draws[:, NUM_TRIES : 2 * NUM_TRIES])
-    tried_w = np.rint(np.sqrt(area * aspect)).astype(np.int64)
-    tried_h = np.rint(np.sqrt(area / aspect)).astype(np.int64)
-    fits = (tried_w > 0) & (tried_w <= widths[:, None]) & (tried_h > 0) & (tried_h <= heights[:, None])
-    first = np.argmax(fits, axis=1)
-    row = np.arange(len(keys))
-    any_fit = fits.any(axis=1)
-    central_w, central_h = _largest_within(widths, heights, augmentation.crop_aspect)
-    width = np.where(any_fit, tried_w[row, first], central_w)
-    height = np.where(any_fit, tried_h[row, first], central_h)
-    free_h, free_w = heights - height, widths - width
-    top = np.where(any_fit, np.floor(draws[:, -2] * (free_h + 1)).astype(np.int64), free_h // 2)
-    left = np.where(any_fit, np.floor(draws[:, -1] * (free_w + 1)).astype(np.int64), free_w // 2)
-    return np.stack([top, left, height, width], axis=1)
+    aspect = np.exp(log_low + (log_high - log_low) * aspect_draws)
+    width = np.rint(np.sqrt(area * aspect)).astype(np.int64)
+    height = np.rint(np.sqrt(area / aspect)).astype(np.int64)
+    return width, height, (width > 0) & (width <= widths) & (height > 0) & (height <= heights)
 
 
 def _largest_within(

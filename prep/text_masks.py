@@ -13,11 +13,13 @@ from prep.draws import U64, uniforms, words
 
 TEXT_MASKS = ("truncate", "random", "block", "syntax")
 
-# Ranked in one go: their keys stay in the second-level cache, and numpy's cost of a call is spread over enough rows.
+# Ranked in one go: the keys stay in the second-level cache, and the cost of calling numpy is spread over enough rows.
 _GROUP = 512
-_LEAST_GROUPS = 2
+# More than so many go in two parts: the few long captions of a small batch would widen all of it.
+_WHOLE = 128
+_DRAWN_BITS = np.uint64(0xFFFFFFFFFF000000)
 
-Keys = NDArray[np.uint32] | U64
+Ranks = NDArray[np.unsignedinteger]
 
 
 def select(
@@ -55,19 +57,18 @@ def select(
         kept[longer, 1:-1] = tokens[longer[:, None], window]
         return kept
     order = np.argsort(num_tokens[longer], kind="stable")
-    size = min(_GROUP, -(-len(order) // _LEAST_GROUPS))
-    for first in range(0, len(order), size):
-        group = order[first : first + size]
+    while len(order):
+        size = len(order) if len(order) <= _WHOLE else min(_GROUP, len(order) * 7 // 8)
+        group, order = order[:size], order[size:]
         rows, ends = longer[group], last[group]
         width = ends[-1]
-        content = tokens[rows, 1:width]
         rank = _draws(keys[rows], width) if text_mask == "random" else _classes(priorities[rows, 1:width])
         rank[np.arange(1, width) >= ends[:, None]] = np.iinfo(rank.dtype).max
-        kept[rows, 1:-1] = _best(content, rank, text_tokens - 2)
+        kept[rows, 1:-1] = _best(tokens[rows, 1:width], rank, text_tokens - 2)
     return kept
 
 
-def _best(content: NDArray[np.uint16], rank: Keys, count: int) -> NDArray[np.uint16]:
+def _best(content: NDArray[np.uint16], rank: Ranks, count: int) -> NDArray[np.uint16]:
     """The `count` tokens of smallest rank in each row, in reading order; every row has so many."""
     threshold = np.partition(rank, count - 1, axis=1)[:, count - 1 : count]
     places = np.flatnonzero(rank <= threshold)
@@ -86,8 +87,7 @@ def _draws(keys: U64, width: int) -> U64:
     """The ranks of `random`: (40 bits drawn for the token's position in its caption, that position)."""
     position = np.arange(1, width, dtype=np.uint64)
     rank = words(keys[:, None], position)
-    rank >>= np.uint64(24)
-    rank <<= np.uint64(8)
+    rank &= _DRAWN_BITS
     rank |= position
     return rank
 

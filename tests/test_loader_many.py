@@ -1,5 +1,6 @@
 """Loaders over damage that is passed over, several stores, windows, other numbers of ranks, and stores of any size."""
 
+import hashlib
 import json
 import os
 import random
@@ -7,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pytest
@@ -111,47 +114,66 @@ def test_what_a_batch_was_made_of_is_not_written_over(store: Store) -> None:
     assert len(places) <= 5
 
 
-RANK = """
-import hashlib, itertools, sys
-from pipelines.contract import ColorJitter, Draws, TokenBudget
-from pipelines.torch_loader import TorchLoader
-from prep.store import open_store
-store, seen, rank, world, threads, count = sys.argv[1], *map(int, sys.argv[2:])
-draws = Draws((open_store(store),), TokenBudget(16, 8, "random"), 12, 3, seen, rank, world, jitter=ColorJitter())
-for batch in itertools.islice(TorchLoader(draws, threads), count):
+@dataclass(frozen=True)
+class Rank:
+    """A rank in a child of this process, and the lines that it writes: a hash for each row."""
+
+    pid: int
+    lines: IO[str]
+
+    @staticmethod
+    def start(store: Store, seen: int, rank: int, world: int, threads: int, num_batches: int) -> "Rank":
+        reads, writes = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(reads)
+                draws = Draws((store,), TokenBudget(16, 8, "random"), 12, 3, seen, rank, world, jitter=ColorJitter())
+                for batch in islice(TorchLoader(draws, threads), num_batches):
+                    os.write(writes, "".join(f"{one}\n" for one in hashes(batch)).encode())
+            finally:
+                os._exit(0)
+        os.close(writes)
+        return Rank(pid, os.fdopen(reads))
+
+    def read(self, count: int | None = None) -> list[str]:
+        return [line.strip() for line in islice(self.lines, count)]
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(self.pid, 0)[1]) == signal.SIGKILL
+        self.lines.close()
+
+    def finish(self) -> list[str]:
+        found = self.read()
+        os.waitpid(self.pid, 0)
+        self.lines.close()
+        return found
+
+
+def hashes(batch: Batch) -> list[str]:
+    assert batch.jitter is not None
     parts = (batch.images.permute(0, 2, 3, 1).contiguous(), batch.tokens, batch.index, batch.jitter)
-    for row in range(12 // world):
-        print(hashlib.blake2b(b"".join(part[row].numpy().tobytes() for part in parts)).hexdigest(), flush=True)
-"""
-
-
-def start_rank(*arguments: object) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", RANK, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    rows = (b"".join(part[row].numpy().tobytes() for part in parts) for row in range(len(batch.index)))
+    return [hashlib.blake2b(row).hexdigest() for row in rows]
 
 
 def test_killed_and_resumed_on_other_ranks_the_batches_are_the_same(store: Store) -> None:
     """SIGKILL at a random step, restart on 1, 2, 3 ranks with other threads: the next 100 global batches, by hash."""
-    chance, num_global = random.Random(0), 140
-    whole = start_rank(store.path, 0, 0, 1, 1, num_global).communicate()[0].split()
+    chance, whole = random.Random(0), Rank.start(store, 0, 0, 1, 1, 160).finish()
+    assert len(whole) == 12 * 160
     seen = 0
     for world in (1, 2, 3):
-        processes = [start_rank(store.path, seen, rank, world, world - 1, 10_000) for rank in range(world)]
+        ranks = [Rank.start(store, seen, rank, world, world - 1, 10_000) for rank in range(world)]
         stop = chance.randrange(5, 20)
-        lines = [
-            [process.stdout.readline().strip() for _ in range(stop * 12 // world)]
-            for process in processes
-            if process.stdout
-        ]
-        for process in processes:
-            os.kill(process.pid, signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
-            assert process.stdout
-            process.stdout.close()
-        assert joined(lines, world) == whole[seen : seen + 12 * stop]
+        assert joined([rank.read(stop * 12 // world) for rank in ranks], world) == whole[seen : seen + 12 * stop]
+        for rank in ranks:
+            rank.kill()
         seen += 12 * stop
-    last = [start_rank(store.path, seen, rank, 3, 2, 100).communicate()[0].split() for rank in range(3)]
-    assert joined(last, 3)[: len(whole) - seen] == whole[seen:]
+    last = [Rank.start(store, seen, rank, 3, 2, 100) for rank in range(3)]
+    found = joined([rank.finish() for rank in last], 3)
+    assert len(found) == 1200
+    assert found == whole[seen : seen + 1200]
 
 
 def joined(lines: list[list[str]], world: int) -> list[str]:

@@ -1,12 +1,14 @@
-"""The four text strategies: what they keep, and the properties that hold for all of them."""
+"""The four text strategies: what they keep, the properties that hold for all of them, and the plain pass they equal."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from prep.draws import U64, words
 from prep.text_masks import TEXT_MASKS, select
+from tests.slow_text_masks import select as slow_select
 
 LENGTH = 77
 SOT, EOT = 49406, 49407
@@ -88,6 +90,52 @@ def test_a_batch_is_its_rows(classes: list[int], text_tokens: int, key: int, tex
     rows = select(tokens, priorities, num, text_tokens, text_mask, keys)
     for i, part in enumerate(parts):
         assert rows[i].tolist() == select(*part, text_tokens, text_mask, keys[i : i + 1])[0].tolist()
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint8]], U64, int]:
+    """A batch of captions with keys, and T. Seeded, for what matters is drawn: how many rows, how long, how wide."""
+    length = draw(st.integers(2, 120))
+    num_rows = draw(st.sampled_from([0, 1, 5, 127, 129, 600, 1300]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shortest = draw(st.integers(2, length))
+    num = rng.integers(shortest, draw(st.integers(shortest, length)) + 1, num_rows)
+    num[rng.random(num_rows) < draw(st.sampled_from([0, 0.02]))] = length
+    position = np.arange(length)
+    is_end, is_padding = (position == 0) | (position == num[:, None] - 1), position >= num[:, None]
+    tokens = np.where(is_padding, 0, rng.integers(1, 2**16, (num_rows, length)))
+    priorities = np.where(is_padding, 255, np.where(is_end, 0, rng.integers(1, 5, (num_rows, length))))
+    keys = rng.integers(0, 2**64, num_rows, np.uint64)
+    caption_columns = tokens.astype(np.uint16), priorities.astype(np.uint8), num.astype(np.uint8)
+    return caption_columns, keys, draw(st.integers(2, length))
+
+
+@settings(deadline=None)
+@given(batches())
+@pytest.mark.parametrize("text_mask", TEXT_MASKS)
+def test_the_selection_equals_one_plain_pass(
+    text_mask: str, batch: tuple[tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint8]], U64, int]
+) -> None:
+    columns, keys, text_tokens = batch
+    before = [column.copy() for column in (*columns, keys)]
+    rows = select(*columns, text_tokens, text_mask, keys)
+    assert rows.dtype == np.int64
+    assert rows.flags.c_contiguous
+    np.testing.assert_array_equal(rows, slow_select(*columns, text_tokens, text_mask, keys))
+    for column, old in zip((*columns, keys), before, strict=True):
+        np.testing.assert_array_equal(column, old)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_words_are_of_splitmix64(key: int, counter: int) -> None:
+    def mix(word: int) -> int:
+        word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        word = (word ^ word >> 27) * 0x94D049BB133111EB % 2**64
+        return word ^ word >> 31
+
+    golden = 0x9E3779B97F4A7C15
+    expected = mix(mix((key + golden) % 2**64) ^ counter * golden % 2**64)
+    assert words(np.uint64(key), np.array([counter], np.uint64)).tolist() == [expected]
 
 
 @pytest.mark.parametrize(("text_tokens", "text_mask"), [(1, "syntax"), (78, "syntax"), (8, "simple")])
