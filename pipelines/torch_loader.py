@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from sys import is_finalizing
 
 import numpy as np
 import torch
@@ -68,7 +69,8 @@ class TorchLoader:
                     ahead.append(pool.submit(self._begin, pool, start, buffers.take()))
                 yield self._whole(begun)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            if not is_finalizing():  # a loader that was abandoned meets its end with the interpreter's
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self, pool: ThreadPoolExecutor, start: int, pixels: NDArray[np.uint8]) -> _Begun:
         begun = _Begun(start, self._drawer(start), pixels, [])
