@@ -6,6 +6,7 @@ from pathlib import Path
 from time import perf_counter
 
 from pipelines.contract import Draws, Loader
+from pipelines.damage import DamagedError
 from pipelines.torch_loader import TorchLoader
 from prep.errors import UserError
 
@@ -78,10 +79,11 @@ def choose(draws: Draws, host: Host, make: Callable[[str, Draws, Host], Loader] 
     for name in LOADERS:
         try:
             rates[name] = measure(make(name, draws, host), draws.local_batch_size, PROBE_SECONDS / len(LOADERS))
-        except UserError as error:
-            if name == "torch":
+        except Exception as error:  # a loader's own library may raise anything; ours is torch's and is told
+            if name == "torch" or isinstance(error, DamagedError):
                 raise
-            reasons.append(f"{name} not: {error.problem}")
+            problem = error.problem if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            reasons.append(f"{name} not: {problem}")
     best = max(rates, key=lambda name: rates[name] * (1.1 if name == "torch" else 1.0))
     told: Sequence[str] = [f"{name} {rate:,.0f} img/s" for name, rate in rates.items()]
     return Choice(best, "; ".join((*told, *reasons)))

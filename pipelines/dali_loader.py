@@ -98,6 +98,7 @@ class DaliLoader:
     draws: Draws
     threads: int = 1
     device: str = "cpu"
+    num_replaced: int = field(init=False, default=0)
     _drawer: Drawer = field(init=False)
     _view: _View = field(init=False)
 
@@ -109,11 +110,6 @@ class DaliLoader:
             problem = "wanted one in all stores for DALI, found raw views in some and JPEG in others"
             raise UserError("encoding", problem, "Choose one that all of them have; or use the torch loader.")
         self._view = _View(self.draws.budget.res, encodings.pop(), self.draws.crops == "bank")
-
-    @property
-    def num_replaced(self) -> int:
-        """Samples shown so far in place of damaged ones."""
-        return self._drawer.num_replaced
 
     def __iter__(self) -> Iterator[Batch]:
         start, count = self.draws.samples_seen, self.draws.local_batch_size
@@ -129,6 +125,7 @@ class DaliLoader:
                     images, drawn = ahead.popleft().result()
                     ahead.append(pool.submit(_run, pipeline, source, stream))
                     start += self.draws.batch_size
+                    self.num_replaced += drawn.num_replaced
                     yield Batch(
                         from_dlpack(images).permute(0, 3, 1, 2),
                         torch.from_numpy(drawn.tokens),
@@ -146,10 +143,7 @@ class DaliLoader:
         try:
             fill(scratch, drawn.encoded(), (drawn.widths, drawn.heights), drawn.is_raw, drawn.boxes)
         except DamagedPixelsError as error:
-            row = int(drawn.index[error.place])
-            if not self.draws.replace_damaged:
-                raise self._drawer.damage(row, str(error)) from error
-            self._drawer.mark_damaged(row)
+            self._drawer.undecodable(drawn, error.place, str(error))
         else:
             stores = ", ".join(store.folder.url for store in self.draws.stores)
             rows = np.array2string(drawn.index, separator=", ", threshold=16, edgeitems=8)

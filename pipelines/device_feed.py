@@ -7,7 +7,7 @@ and these are full; a slow reader shows as waiting. On the CPU nothing is copied
 
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 import torch
@@ -18,7 +18,7 @@ from pipelines.jitter import apply
 BATCHES_ON_DEVICE = 2
 """That wait for their step."""
 
-_Item = tuple[Batch, "torch.cuda.Event | None"] | Exception
+_Item = tuple[Batch, "torch.cuda.Event | None"] | BaseException
 _TENSORS = ("images", "tokens", "index")
 
 
@@ -62,13 +62,15 @@ class _Thread:
         self._thread.start()
 
     def _run(self) -> None:
-        batches = iter(self._loader)
+        batches: Iterator[Batch] = iter(())
         try:
+            batches = iter(self._loader)
             pinned = _Pinned(self._device) if self._device.type == "cuda" else None
             for batch in batches:
-                if not self._put(pinned.put(batch) if pinned else (batch, None)):
-                    break
-        except Exception as error:
+                if not self._put(pinned.put(batch) if pinned else (_jittered(batch), None)):
+                    return
+            self._put(RuntimeError("the loader ended, which none may"))
+        except BaseException as error:  # whatever it is, the step is waiting for it
             self._put(error)
         finally:
             close = getattr(batches, "close", None)
@@ -92,26 +94,35 @@ class _Thread:
         self._thread.join()
 
 
+def _jittered(batch: Batch) -> Batch:
+    """The batch with its jitter done, on the CPU ahead of the step, on a GPU in the step's own stream."""
+    if batch.jitter is None:
+        return batch
+    return replace(batch, images=apply(batch.images, batch.jitter), jitter=None)
+
+
 def on_device(loader: Loader, device: str) -> Generator[Batch, None, None]:
     """The loader's batches with their tensors on `device` and their jitter done, in the same order.
 
     jitter is None in what comes out. Raises what the loader raises. Closed, it stops the loader and its threads.
     """
-    thread = _Thread(loader, torch.device(device))
+    place = torch.device(device)
+    if place.type == "cuda" and place.index is None:
+        # A thread has a current device of its own, which is not what the caller has set.
+        place = torch.device("cuda", torch.cuda.current_device())
+    thread = _Thread(loader, place)
     try:
         while True:
             item = thread.get()
-            if isinstance(item, Exception):
+            if isinstance(item, BaseException):
                 raise item
             batch, moved = item
             if moved is not None:
-                current = torch.cuda.current_stream()
+                current = torch.cuda.current_stream(place)
                 current.wait_event(moved)
                 for name in _TENSORS:
                     # Else the allocator would give the memory out again while the step still reads it.
                     getattr(batch, name).record_stream(current)
-            if batch.jitter is not None:
-                batch = replace(batch, images=apply(batch.images, batch.jitter), jitter=None)
-            yield batch
+            yield _jittered(batch)
     finally:
         thread.stop()

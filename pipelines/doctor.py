@@ -118,6 +118,8 @@ def report(store: Store, res: int | None, host: Host, work: Path | None = None) 
             continue
         here = host if work is None else replace(host, betons=export_betons(store, crops, encoding, work))
         table.add_row(title, *(check(name, draws, here) for name in LOADERS))
+    if not table.row_count:
+        ImageView(store, res)  # which says what is there
     return table
 
 
@@ -147,6 +149,8 @@ def main(argv: list[str] | None = None) -> None:
     host = Host(args.device, args.threads, tuple(args.beton))
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as folder:
+        if args.res and not args.store:
+            raise UserError("--res", "wanted a STORE with it: the small one has only one resolution", "Leave it out.")
         work = None if args.store else Path(folder)
         console.print(report(open_store(make_store(work) if work else args.store), args.res, host, work))
     console.print(f"DALI decodes JPEG by: {_decode_path(args.device)}")

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.contract import Draws
+from pipelines.damage import DamagedError
 from pipelines.jitter import draw_jitter
 from pipelines.mapped import Addresses, views
 from pipelines.mixture import Mixture
 from pipelines.order import permute
 from pipelines.pixels import central_boxes
-from pipelines.store_columns import DamagedError
 from pipelines.store_view import ImageView, TextView
 from prep.crops import random_boxes
 from prep.draws import row_keys, stream
@@ -25,8 +25,7 @@ from prep.errors import UserError
 from prep.text_masks import select
 
 T = TypeVar("T")
-# Of rows that follow each other: what has lost more is no store to train on.
-_MAX_DAMAGED_RUN = 100_000
+_MAX_TRIES = 1000  # what has lost so much is no store to train on
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,7 @@ class Drawn:
     index int64. epochs int64, each in its own store. tokens int64 [B, T]. addresses, num_bytes: the stored bytes of the
     images, in mapped files. widths, heights int64, of the stored copies, in pixels. is_raw bool. boxes int64 [B, 4]:
     (top, left, height, width) in the stored copy. jitter float32 [B, 7] or None. owner: keeps the files mapped.
+    num_replaced: samples in place of damaged ones.
     """
 
     index: NDArray[np.int64]
@@ -49,22 +49,26 @@ class Drawn:
     boxes: NDArray[np.int64]
     jitter: NDArray[np.float32] | None
     owner: object
+    num_replaced: int = 0
 
     def encoded(self, rows: slice = slice(None)) -> list[NDArray[np.uint8]]:
         """The stored bytes of these images, not copied."""
         return views(self.addresses[rows], self.num_bytes[rows], self.owner)
 
 
-class _DamagedRows(Exception):
-    """A `DamagedError` of one store, with its rows counted through all of them."""
+class _DamagedPlacesError(Exception):
+    """A `DamagedError` of one store, with the places of its rows in the batch."""
 
-    def __init__(self, error: DamagedError, rows: list[int]) -> None:
+    def __init__(self, error: DamagedError, places: NDArray[np.int64]) -> None:
         super().__init__(str(error))
-        self.error, self.rows = error, rows
+        self.error, self.places = error, places
 
 
 class Drawer:
-    """Draws any global batch of a run; threads may share it. num_replaced: samples shown in place of damaged ones.
+    """Draws any global batch of a run; threads may share it.
+
+    With `replace_damaged` a sample of which anything is damaged that it would show in its epoch, image or caption, is
+    replaced by that of another row, drawn for it: a pure function of the store, like all else.
 
     Raises `UserError` for a store that lacks a view, a caption source or priorities.
     """
@@ -75,8 +79,7 @@ class Drawer:
         self.images = [ImageView(store, draws.budget.res, bank, draws.encoding) for store in draws.stores]
         self.texts = [TextView(store, draws.captions) for store in draws.stores]
         self.mixture = Mixture(tuple(map(len, self.images)), draws.weights, draws.seed, draws.window)
-        self.num_replaced = 0
-        self._damaged: set[int] = set()
+        self._damaged: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
 
     def __call__(self, start: int) -> Drawn:
@@ -84,47 +87,45 @@ class Drawer:
         draws, count = self.draws, self.draws.local_batch_size
         asked, epochs = self.mixture.at(start + draws.rank * count, count)
         while True:
-            rows = self._replaced(asked)
+            rows = self._replaced(asked, epochs)
             try:
-                drawn = self._drawn(rows, epochs)
-            except _DamagedRows as damage:
+                return replace(self._drawn(rows, epochs), num_replaced=int((rows != asked).sum()))
+            except _DamagedPlacesError as damage:
                 if not draws.replace_damaged:
                     raise damage.error from None
-                with self._lock:
-                    self._damaged.update(damage.rows)
-                continue
-            with self._lock:
-                self.num_replaced += int((rows != asked).sum())
-            return drawn
+                self._mark(rows[damage.places], epochs[damage.places])
 
-    def mark_damaged(self, row: int) -> None:
-        """Pass a row over from now on: for a loader that finds out only when it decodes."""
+    def _mark(self, rows: NDArray[np.int64], epochs: NDArray[np.int64]) -> None:
+        assert len(rows), "damage that no row was found for"
         with self._lock:
-            self._damaged.add(row)
+            self._damaged.update(zip(rows.tolist(), epochs.tolist(), strict=True))
 
-    def damage(self, row: int, problem: str) -> UserError:
-        """What to raise for a row, counted through all stores, whose copy does not decode."""
-        store, _, (own,) = self.mixture.split(np.array([row]))[0]
-        return self.images[store].damage(int(own), problem)
+    def undecodable(self, drawn: Drawn, place: int, problem: str) -> None:
+        """A copy at this place does not decode: pass it over from now on, or raise `DamagedError`."""
+        row, epoch = int(drawn.index[place]), int(drawn.epochs[place])
+        if not self.draws.replace_damaged:
+            store, _, (own,) = self.mixture.split(np.array([row]))[0]
+            raise self.images[store].damage(int(own), problem, epoch)
+        self._mark(drawn.index[place : place + 1], drawn.epochs[place : place + 1])
 
-    def _replaced(self, asked: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows asked for; in place of a damaged one, the next of its store that is not known to be damaged."""
+    def _replaced(self, asked: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows asked for; in place of a sample known to be damaged, the first that is not of those drawn for it."""
         if not self._damaged:
             return asked
-        rows = asked.copy()
-        for place in np.flatnonzero(np.isin(asked, list(self._damaged))).tolist():
-            store, _, (row,) = self.mixture.split(rows[place : place + 1])[0]
-            size = self.mixture.sizes[store]
-            first = int(rows[place] - row)
-            following = (first + (int(row) + step) % size for step in range(1, min(size, _MAX_DAMAGED_RUN)))
-            found = next((candidate for candidate in following if candidate not in self._damaged), None)
-            if found is None:
-                raise UserError(
-                    self.draws.stores[store].folder.url,
-                    f"wanted a whole row to replace row {row} with, found none",
-                    "Build the store again; prep.verify tells what is left of it.",
-                )
-            rows[place] = found
+        rows, known = asked.copy(), {row for row, _ in self._damaged}
+        for place in np.flatnonzero(np.isin(asked, list(known))).tolist():
+            store, _, own = self.mixture.split(asked[place : place + 1])[0]
+            tries = 0
+            while (int(rows[place]), int(epochs[place])) in self._damaged:
+                tries += 1
+                if tries > _MAX_TRIES:
+                    raise UserError(
+                        self.draws.stores[store].folder.url,
+                        f"wanted a whole row to replace row {own[0]} with, found none in {_MAX_TRIES:,} tries",
+                        "Build the store again; prep.verify tells what is left of it.",
+                    )
+                key = stream(self.draws.seed, tries, "replacement")
+                rows[place] = permute(own, self.mixture.sizes[store], key)[0] + self.mixture.start_of(store)
         return rows
 
     def _drawn(self, rows: NDArray[np.int64], epochs: NDArray[np.int64]) -> Drawn:
@@ -158,7 +159,7 @@ class Drawer:
         captions, key = rows.copy(), stream(self.draws.seed, 0, "shuffle_captions")
         for store, places, own in self.mixture.split(rows):
             captions[places] += permute(own, self.mixture.sizes[store], key) - own
-        return self._replaced(captions)
+        return captions
 
     def _joined(self, rows: NDArray[np.int64], read: Callable[[int, NDArray[np.int64], NDArray[np.int64]], T]) -> T:
         """What read(store, its rows, their places) gives for each store that is touched, as arrays in one order."""
@@ -168,7 +169,7 @@ class Drawer:
             try:
                 found.append(read(store, own, places))
             except DamagedError as error:
-                raise _DamagedRows(error, (error.rows + self.mixture.start_of(store)).tolist()) from error
+                raise _DamagedPlacesError(error, places[error.places]) from error
         if len(found) == 1:
             return found[0]
         order = np.argsort(np.concatenate([places for _, places, _ in parts]))

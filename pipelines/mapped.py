@@ -45,17 +45,28 @@ def gather(addresses: Addresses, width: int) -> NDArray[np.uint8]:
 
 def views(addresses: Addresses, sizes: NDArray[np.int64], owner: object) -> list[NDArray[np.uint8]]:
     """The bytes of each row, not copied, read-only: B arrays of uint8 [size], which keep `owner` alive."""
-    if not len(addresses):
-        return []
-    start = int(addresses.min())
-    flat = np.asarray(_Window(start, int((addresses + sizes).max()) - start, 1, owner))[:, 0]
-    begins = (addresses - start).tolist()
+    held = sizes > 0  # where nothing is, there may be no buffer, and no address
+    if not held.any():
+        return [np.empty(0, np.uint8)] * len(sizes)
+    start = int(addresses[held].min())
+    flat = np.asarray(_Window(start, int((addresses + sizes)[held].max()) - start, 1, owner))[:, 0]
+    begins = np.where(held, addresses - start, 0).tolist()
     return [flat[begin : begin + size] for begin, size in zip(begins, sizes.tolist(), strict=True)]
 
 
+_num_allowed = 0
+
+
 def allow_files(more: int) -> None:
-    """Raise this process's own limit of open files, often 1,024, as far as it may itself: a mapped file stays open."""
+    """Raise this process's own limit of open files, often 1,024, for so many more: a mapped file stays open.
+
+    It goes as far as a process may go itself.
+    """
+    global _num_allowed
+    _num_allowed += more
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = soft + more if hard == resource.RLIM_INFINITY else min(soft + more, hard)
-    if soft < more + 256 and wanted > soft:
+    wanted = _num_allowed + 1024
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft not in (resource.RLIM_INFINITY,) and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -15,7 +15,7 @@ from prep.draws import stream
 from prep.errors import UserError
 
 MAX_SUM = 65_536
-"""Of the weights: a block is drawn as a whole, and is held as a table of so many bytes."""
+"""Of the weights: so many samples it takes until the mixture is exact."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,9 @@ class Mixture:
         blocks, within = np.divmod(positions, block_size)
         edges = np.concatenate([[0], np.cumsum(self.weights)])
         rows, epochs = np.empty(count, np.int64), np.empty(count, np.int64)
-        drawn = np.empty(count, np.int64)
-        for block in np.unique(blocks).tolist():
-            here = blocks == block
-            drawn[here] = permute(within[here], block_size, stream(self.seed, block, "mixture"))
+        each, of_each = np.unique(blocks, return_inverse=True)
+        keys = np.array([stream(self.seed, block, "mixture") for block in each.tolist()], np.uint64)
+        drawn = permute(within, block_size, keys[of_each])
         chosen = np.searchsorted(edges, drawn, side="right") - 1
         for place, size in enumerate(self.sizes):
             mine = chosen == place

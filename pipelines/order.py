@@ -11,15 +11,15 @@ sample is then drawn from among `window` rows of random blocks, and each block i
 import numpy as np
 from numpy.typing import NDArray
 
-from prep.draws import GOLDEN, mix, stream, words
+from prep.draws import GOLDEN, U64, mix, stream, words
 
 NUM_ROUNDS = 6
 BLOCK_ROWS = 1024
 """As many as a record batch has, so that a block is a piece of one or two of them."""
 
 
-def permute(positions: NDArray[np.int64], num: int, key: int) -> NDArray[np.int64]:
-    """A keyed bijection of range(num): positions int64 [B] to rows int64 [B].
+def permute(positions: NDArray[np.int64], num: int, key: int | U64) -> NDArray[np.int64]:
+    """A keyed bijection of range(num): positions int64 [B] to rows int64 [B]. key: one, or uint64 [B].
 
     A balanced Feistel network over the smallest even number of bits that holds `num`; a value that falls outside is
     walked through the network again until it falls inside (cycle-walking; Black and Rogaway 2002), fewer than 4 times
@@ -28,12 +28,13 @@ def permute(positions: NDArray[np.int64], num: int, key: int) -> NDArray[np.int6
     half = np.uint64(max(1, ((num - 1).bit_length() + 1) // 2))
     low = np.uint64((1 << int(half)) - 1)
     # The round function is prep.draws.words, whose half that depends on the round alone is taken out of the loop.
-    rounds = mix(words(np.uint64(key), np.arange(NUM_ROUNDS, dtype=np.uint64)) + GOLDEN)
+    keys = np.atleast_1d(np.asarray(key, np.uint64))
+    rounds = mix(words(keys[None, :], np.arange(NUM_ROUNDS, dtype=np.uint64)[:, None]) + GOLDEN)
     values = positions.astype(np.uint64)
     outside = np.arange(len(values))
     while len(outside):
         left, right = values[outside] >> half, values[outside] & low
-        for round_key in rounds:
+        for round_key in rounds if len(keys) == 1 else rounds[:, outside]:
             drawn = right * GOLDEN
             drawn ^= round_key
             drawn = mix(drawn)

@@ -14,23 +14,13 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from pipelines.damage import DamagedError
 from pipelines.mapped import Addresses, allow_files, gather, views
 from prep.batch_buffers import has_room
-from prep.errors import UserError
 from prep.schemas import schema_of
 from prep.store import ROWS_PER_BATCH, Store
 
 Buffer: TypeAlias = bytes | NDArray[np.uint8]
-
-_REMEDY = "The file was damaged after it was built. Delete it and run the same prep.build command again."
-
-
-class DamagedError(UserError):
-    """Rows that are not what was written. rows: int64 [n], in the store."""
-
-    def __init__(self, place: str, problem: str, rows: NDArray[np.int64]) -> None:
-        super().__init__(place, problem, _REMEDY)
-        self.rows = rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +79,7 @@ class ColumnReader:
         self._is_open = np.zeros(num_batches, np.bool_)
         self._seen = np.zeros((num_batches, ROWS_PER_BATCH // 8), np.uint8)
         self._fields = {}
-        allow_files(4 * len(manifest.shards))
+        allow_files(len(manifest.shards))
         column = manifest.columns[self.folder]
         self._schema = schema_of(column.kind, column.settings)
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.damage import DamagedError, asking
 from pipelines.mapped import Addresses, views
-from pipelines.store_columns import ColumnReader, DamagedError, Found, Lists
+from pipelines.store_columns import ColumnReader, Found, Lists
 from prep.draws import U64, uniforms
 from prep.errors import UserError
 from prep.store import Store
@@ -82,22 +83,23 @@ class ImageView:
         """The store's folders that it reads: one, or one for each crop of a bank."""
         return [reader.folder for reader in self._readers]
 
-    def damage(self, row: int, problem: str) -> DamagedError:
+    def damage(self, row: int, problem: str, epoch: int = 0) -> DamagedError:
         """What to raise for a row whose stored copy does not decode."""
-        return self._readers[0].damage(np.array([row]), problem)
+        return self._readers[epoch % len(self._readers)].damage(np.array([row]), problem)
 
     def images(self, rows: NDArray[np.int64], epochs: NDArray[np.int64] | None = None) -> ImageRows:
         """Where the images of these rows are, in the order asked for. epochs: int64 [B], for a crop bank.
 
-        Raises `pipelines.store_columns.DamagedError`.
+        Raises `pipelines.damage.DamagedError`.
         """
         starts, sizes, widths, heights = (np.empty(len(rows), np.int64) for _ in range(4))
         images = ImageRows(starts, sizes, widths, heights, np.full(len(rows), self.is_raw), self._readers)
         turns = (np.zeros_like(rows) if epochs is None else epochs) % len(self._readers)
         for turn in np.unique(turns).tolist():
             places, reader = np.flatnonzero(turns == turn), self._readers[turn]
-            found = reader.find(rows[places])
-            lists = reader.lists("image", found)
+            with asking(places, rows[places]):
+                found = reader.find(rows[places])
+                lists = reader.lists("image", found)
             images.addresses[places], images.num_bytes[places] = lists.starts, lists.counts
             images.widths[places] = reader.values("width", found).view("<u2")[:, 0]
             images.heights[places] = reader.values("height", found).view("<u2")[:, 0]
@@ -144,7 +146,7 @@ class TextView:
     def rows(self, rows: NDArray[np.int64], keys: U64 | None = None) -> TextRows:
         """One caption a row. keys: uint64 [B] to draw by; None takes the first caption of the first source with any.
 
-        Raises `pipelines.store_columns.DamagedError`.
+        Raises `pipelines.damage.DamagedError`.
         """
         length = self.store.manifest.context_length
         text = TextRows(
@@ -152,8 +154,12 @@ class TextView:
             np.empty((len(rows), length), np.uint8),
             np.empty(len(rows), np.uint8),
         )
-        found = [tokens.find(rows) for tokens, _, _ in self._sources]
-        lists = [reader.lists("tokens", at) for (reader, _, _), at in zip(self._sources, found, strict=True)]
+        with asking(np.arange(len(rows)), rows):
+            found = [tokens.find(rows) for tokens, _, _ in self._sources]
+            lists = [reader.lists("tokens", at) for (reader, _, _), at in zip(self._sources, found, strict=True)]
+            has_none = ~np.any([own.counts > 0 for own in lists], axis=0)
+            if has_none.any():
+                raise self._sources[0][0].damage(rows[has_none], "none of the caption sources has one for it")
         chosen = self._choose(lists, keys) if len(lists) > 1 else np.zeros(len(rows), np.int64)
         draws = _draws(keys, len(rows), 1)
         for source, (tokens, priorities, _) in enumerate(self._sources):
@@ -163,13 +169,15 @@ class TextView:
             counts = lists[source].counts[mine]
             caption = (draws[mine] * counts).astype(np.int64)
             own = Found(rows[mine], found[source].batches[mine], found[source].within[mine])
-            ranked = priorities.find(rows[mine])
+            with asking(mine, rows[mine]):
+                ranked = priorities.find(rows[mine])
             columns = (
                 (tokens, "tokens", own, 2 * length),
                 (tokens, "num_tokens", own, 1),
                 (priorities, "priorities", ranked, length),
             )
-            items = [reader.items(name, at, caption, width) for reader, name, at, width in columns]
+            with asking(mine, rows[mine]):
+                items = [reader.items(name, at, caption, width) for reader, name, at, width in columns]
             text.tokens[mine], text.num_tokens[mine] = items[0].view("<u2"), items[1][:, 0]
             text.priorities[mine] = items[2]
         return text

@@ -36,20 +36,17 @@ class _Begun:
 class TorchLoader:
     """Batches of stores; see `pipelines.contract` for what is promised.
 
-    threads: decode in so many; 0 does all of it when a batch is asked for. Raises `UserError` for damage.
+    threads: decode in so many; 0 does all of it when a batch is asked for. num_replaced: samples shown so far in place
+    of damaged ones. Raises `UserError` for damage.
     """
 
     draws: Draws
     threads: int = 1
+    num_replaced: int = field(init=False, default=0)
     _drawer: Drawer = field(init=False)
 
     def __post_init__(self) -> None:
         self._drawer = Drawer(self.draws)
-
-    @property
-    def num_replaced(self) -> int:
-        """Samples shown so far in place of damaged ones."""
-        return self._drawer.num_replaced
 
     def __iter__(self) -> Iterator[Batch]:
         res, start = self.draws.budget.res, self.draws.samples_seen
@@ -95,12 +92,10 @@ class TorchLoader:
                         chunk.result()
                 else:
                     self._fill(begun.drawn, begun.pixels, slice(0, len(begun.pixels)))
+                self.num_replaced += begun.drawn.num_replaced
                 return _batch(begun.drawn, begun.pixels)
             except DamagedPixelsError as error:
-                row = int(begun.drawn.index[error.place])
-                if not self.draws.replace_damaged:
-                    raise self._drawer.damage(row, str(error)) from error
-                self._drawer.mark_damaged(row)
+                self._drawer.undecodable(begun.drawn, error.place, str(error))
                 for chunk in begun.chunks:
                     chunk.cancel()
                     chunk.exception() if not chunk.cancelled() else None

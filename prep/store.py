@@ -15,6 +15,7 @@ Columns are independent: each folder is built, added, checked and deleted on its
 and the size of every file; a loader checks each row's hash when it first touches it; `prep.verify` checks everything.
 """
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class Store:
             source = pa.memory_map(where) if self.folder.is_local else pa.BufferReader(self.folder.read_bytes(name))
             return pa.ipc.open_file(source)
         except (pa.ArrowInvalid, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise UserError(where, "too many files are open to open this one", "Raise `ulimit -n`.") from error
             raise UserError(
                 where,
                 f"wanted an Arrow file, but {error}",

@@ -150,7 +150,7 @@ def copied(four_views: Store, tmp_path: Path) -> Path:
 
 
 def test_reading_goes_on_while_a_step_lasts(copied: Path) -> None:
-    """The third batch is drawn, and so a replaced row counted, although only the first was asked for."""
+    """The third batch is drawn, and so a damaged row found, although only the first was asked for."""
     draws = draws_of(open_store(copied), encoding="jpeg", batch_size=4, replace_damaged=True)
     row = int(list(islice(TorchLoader(draws), 3))[2].index[0])
     flip(path := copied / "24" / "00000.arrow", first_byte_of(path, 0, row), 1)
@@ -158,10 +158,10 @@ def test_reading_goes_on_while_a_step_lasts(copied: Path) -> None:
     batches = iter(loader)
     next(batches)
     for _ in range(3000):
-        if loader.num_replaced:
+        if loader._drawer._damaged:
             break
         time.sleep(0.01)
-    assert loader.num_replaced > 0
+    assert loader._drawer._damaged
 
 
 @pytest.mark.parametrize(("folder", "crops", "encoding"), [("24", "online", "jpeg"), ("24-raw-crop0", "bank", "raw")])
@@ -212,7 +212,7 @@ def test_what_dali_cannot_decode_is_named_or_replaced(copied: Path) -> None:
     replaced = replace(draws, replace_damaged=True)
     for a, b in zip(take(replaced, 3), islice(TorchLoader(replaced), 3), strict=True):
         assert_same_but_pixels(a, b)
-        assert a.index.tolist().count(7) == 3
+        assert not {5, 6} & set(a.index.tolist())
 
 
 def test_what_only_dali_cannot_show_names_the_store_and_the_rows(copied: Path) -> None:

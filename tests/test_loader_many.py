@@ -43,7 +43,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, int]:
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_damaged_row_is_replaced_by_the_next_and_counted(damaged: tuple[Store, int], threads: int) -> None:
+def test_a_damaged_row_is_replaced_by_another_and_counted(damaged: tuple[Store, int], threads: int) -> None:
     store, row = damaged
     draws = Draws((store,), BUDGET, sum(NUM_ROWS), 0, captions={"original": 1.0})
     with pytest.raises(UserError, match="row 2 of the batch"):
@@ -52,11 +52,12 @@ def test_a_damaged_row_is_replaced_by_the_next_and_counted(damaged: tuple[Store,
     batch = next(iter(loader))
     shown = batch.index.tolist()
     assert row not in shown
-    assert sorted(shown) == sorted([*(r for r in range(sum(NUM_ROWS)) if r != row), row + 1])
-    first, second = (place for place, shown_row in enumerate(shown) if shown_row == row + 1)
+    (twice,) = (shown_row for shown_row in set(shown) if shown.count(shown_row) == 2)
+    assert len(shown) == len(set(shown)) + 1
+    first, second = (place for place, shown_row in enumerate(shown) if shown_row == twice)
     assert torch.equal(batch.images[first], batch.images[second])
     assert torch.equal(batch.tokens[first], batch.tokens[second])
-    assert loader.num_replaced >= 1
+    assert loader.num_replaced == 1
 
 
 def test_a_copy_that_does_not_decode_is_named_or_replaced(store: Store, tmp_path: Path) -> None:
@@ -74,7 +75,8 @@ def test_a_copy_that_does_not_decode_is_named_or_replaced(store: Store, tmp_path
         take(draws, 1)
     assert "hash" not in str(raised.value)
     (batch,) = take(Draws(**{**vars(draws), "replace_damaged": True}), 1)
-    assert batch.index.tolist().count(6) == 2
+    assert 5 not in batch.index.tolist()
+    assert len(set(batch.index.tolist())) == NUM_PAIRS - 1
 
 
 def test_several_stores_are_one_batch(store: Store, damaged: tuple[Store, int]) -> None:

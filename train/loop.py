@@ -6,6 +6,7 @@ threads).
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -98,18 +99,19 @@ class Trainer:
         )
 
     def _make_loader(self, number: int, draws: Draws) -> Loader:
-        """The loader that was asked for; "auto" is settled once a stage, and a resumed run keeps to it."""
-        name = self.loader
-        if name == "auto":
-            path = self.run / "loaders.json"
-            settled = read_json(path) if path.exists() else {}
-            if str(number) not in settled:
-                choice = choose(draws, self.host)
-                print(f"--loader auto: {choice.name} for stage {number} ({choice.why})", flush=True)
-                # JPEG decoders differ in single bits: another choice would end in other weights.
-                settled[str(number)] = choice.name
-                write_json(path, settled)
-            name = settled[str(number)]
+        """The loader that was asked for, and noted; "auto" is settled once a stage, and a resumed run keeps to it."""
+        path = self.run / "loaders.json"
+        settled = read_json(path) if path.exists() else {}
+        before = settled.get(str(number))
+        name = self.loader if self.loader != "auto" else before
+        if name is None:
+            choice = choose(draws, self.host)
+            name = choice.name
+            print(f"--loader auto: {name} for stage {number} ({choice.why})", flush=True)
+        if before not in (None, name):
+            # JPEG decoders and resizers differ in single bits.
+            print(f"--loader {name}: stage {number} was begun with {before}; weights will differ", flush=True)
+        write_json(path, settled | {str(number): name})
         return make_loader(name, draws, self.host)
 
     def _stage(
@@ -120,32 +122,31 @@ class Trainer:
         first_step = (state.samples_seen - self.recipe.stage_start(number)) // stage.batch_size
         step_flops = training_flops(self.recipe.model, stage.budget) * stage.batch_size
         window = _Window(torch.zeros((), device=self.device))
-        batches = on_device(loader, self.device)
-        for step in range(first_step, stage.num_steps):
-            began = perf_counter()
-            batch = next(batches)
-            waited = perf_counter() - began
-            lr = learning_rate(stage, step * stage.batch_size)
-            window.loss += self._step(model, optimizer, batch, lr)
-            seconds = perf_counter() - began
-            state = State(state.samples_seen + stage.batch_size, state.flops + step_flops, state.seconds + seconds)
-            window.num_losses += 1
-            if step - first_step >= WARMUP_STEPS:
-                window.seconds, window.wait, window.num_timed = (
-                    window.seconds + seconds,
-                    window.wait + waited,
-                    window.num_timed + 1,
-                )
-            self.advance(stage.batch_size)
-            last = step + 1 == stage.num_steps
-            if last or (step + 1) % self.recipe.log_every == 0:
-                log.write(_line(number, stage, window, lr, model, state, loader.num_replaced))
-                window = _Window(torch.zeros((), device=self.device))
-            if last or (step + 1) % self.recipe.checkpoint_every == 0:
-                checkpoint.save(self.run, state, model, optimizer)
-                ends = {self.recipe.stage_start(n) for n in range(1, len(self.recipe.stages) + 1)}
-                checkpoint.prune(self.run, KEEP_CHECKPOINTS, ends)
-        batches.close()
+        with closing(on_device(loader, self.device)) as batches:
+            for step in range(first_step, stage.num_steps):
+                began = perf_counter()
+                batch = next(batches)
+                waited = perf_counter() - began
+                lr = learning_rate(stage, step * stage.batch_size)
+                window.loss += self._step(model, optimizer, batch, lr)
+                seconds = perf_counter() - began
+                state = State(state.samples_seen + stage.batch_size, state.flops + step_flops, state.seconds + seconds)
+                window.num_losses += 1
+                if step - first_step >= WARMUP_STEPS:
+                    window.seconds, window.wait, window.num_timed = (
+                        window.seconds + seconds,
+                        window.wait + waited,
+                        window.num_timed + 1,
+                    )
+                self.advance(stage.batch_size)
+                last = step + 1 == stage.num_steps
+                if last or (step + 1) % self.recipe.log_every == 0:
+                    log.write(_line(number, stage, window, lr, model, state, loader.num_replaced))
+                    window = _Window(torch.zeros((), device=self.device))
+                if last or (step + 1) % self.recipe.checkpoint_every == 0:
+                    checkpoint.save(self.run, state, model, optimizer)
+                    ends = {self.recipe.stage_start(n) for n in range(1, len(self.recipe.stages) + 1)}
+                    checkpoint.prune(self.run, KEEP_CHECKPOINTS, ends)
         return state
 
     def _step(self, model: CLIP, optimizer: torch.optim.AdamW, batch: Batch, lr: float) -> torch.Tensor:

@@ -42,6 +42,15 @@ def check_fit(recipe: Recipe, stores: tuple[Store, ...]) -> None:
     for store in stores:
         _check_columns(recipe, store)
     for number, stage in enumerate(recipe.stages):
+        for store, weight in zip(stores, recipe.weights, strict=False):
+            share = -(-stage.batch_size * weight // sum(recipe.weights))
+            if share > store.manifest.num_samples:
+                raise UserError(
+                    f"{recipe.name}, stages.{number}.batch_size",
+                    f"a batch has {share:,} samples of {store.path} and would repeat some: it has "
+                    f"{store.manifest.num_samples:,}",
+                    "Use a smaller batch or other weights.",
+                )
         if stage.batch_size > num_samples:
             raise UserError(
                 f"{recipe.name}, stages.{number}.batch_size",
@@ -163,8 +172,10 @@ def train(trainer: Trainer) -> State:
     with working_in(trainer.run), bar(recipe.num_samples, f"training {recipe.name}", "samples") as progress:
         prepare_run(trainer.run, recipe, trainer.stores)
         if recipe.window:
-            radius = sum(shuffle_radius(store.manifest.num_samples, recipe.window) for store in trainer.stores)
-            print(f"window: a sample is shuffled among {radius:,} rows", flush=True)
+            sizes = [store.manifest.num_samples for store in trainer.stores]
+            sizes = sizes if recipe.weights else [sum(sizes)]
+            radii = " or ".join(f"{shuffle_radius(size, recipe.window):,}" for size in sizes)
+            print(f"window: a sample is shuffled among {radii} rows", flush=True)
         return replace(trainer, advance=progress.advance).train()
 
 
