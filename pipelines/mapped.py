@@ -10,6 +10,7 @@ import resource
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Addresses = NDArray[np.int64]
@@ -22,12 +23,14 @@ class _Window:
     owner: what keeps the memory; every array that is made of this one holds it.
     """
 
-    def __init__(self, start: int, num_starts: int, width: int, owner: object = None) -> None:
+    def __init__(
+        self, start: int, num_starts: int, width: int, owner: object = None, is_read_only: bool = True
+    ) -> None:
         self.owner = owner
         self.__array_interface__: dict[str, Any] = {
             "version": 3,
             "typestr": "|u1",
-            "data": (start, True),
+            "data": (start, is_read_only),
             "shape": (num_starts, width),
             "strides": (1, 1),
         }
@@ -41,6 +44,14 @@ def gather(addresses: Addresses, width: int) -> NDArray[np.uint8]:
     window = np.asarray(_Window(start, int(addresses.max()) - start + 1, width))
     copied: NDArray[np.uint8] = window[addresses - start]
     return copied
+
+
+def gather_into(addresses: Addresses, out: NDArray[np.uint8], owner: object) -> None:
+    """Fill `out`, uint8 [B, width], from the addresses: torch does it without Python's lock, which numpy would hold."""
+    start, width = int(addresses.min()), out.shape[1]
+    # torch knows no read-only memory, and warns of it; nothing writes here.
+    window = np.asarray(_Window(start, int(addresses.max()) - start + 1, width, owner, is_read_only=False))
+    torch.index_select(torch.from_numpy(window), 0, torch.from_numpy(addresses - start), out=torch.from_numpy(out))
 
 
 def views(addresses: Addresses, sizes: NDArray[np.int64], owner: object) -> list[NDArray[np.uint8]]:
