@@ -14,6 +14,7 @@ import torch
 
 from pipelines.contract import Batch, Loader
 from pipelines.jitter import apply
+from prep.errors import UserError
 
 BATCHES_ON_DEVICE = 2
 """That wait for their step."""
@@ -104,9 +105,12 @@ def _jittered(batch: Batch) -> Batch:
 def on_device(loader: Loader, device: str) -> Generator[Batch, None, None]:
     """The loader's batches with their tensors on `device` and their jitter done, in the same order.
 
-    jitter is None in what comes out. Raises what the loader raises. Closed, it stops the loader and its threads.
+    jitter is None in what comes out. Raises what the loader raises, and `UserError` for another kind of device. Closed,
+    it stops the loader and its threads.
     """
     place = torch.device(device)
+    if place.type not in ("cpu", "cuda"):
+        raise UserError("--device", f"wanted cpu or cuda, found {device}", "Batches are brought to no other yet.")
     if place.type == "cuda" and place.index is None:
         # A thread has a current device of its own, which is not what the caller has set.
         place = torch.device("cuda", torch.cuda.current_device())

@@ -70,6 +70,11 @@ def test_a_slow_step_does_not_stop_reading(store: Store) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "device feed"]
 
 
+def test_a_device_that_batches_are_not_brought_to_is_refused(store: Store) -> None:
+    with pytest.raises(UserError, match="wanted cpu or cuda, found meta"):
+        next(on_device(TorchLoader(Draws((store,), BUDGET, 12, 0)), "meta"))
+
+
 def test_what_the_loader_raises_reaches_the_step(store: Store) -> None:
     class Broken:
         num_replaced = 0
