@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.bench_loaders import Setup, Spell, core_seconds, folders
 from pipelines.drawing import Drawer
+from pipelines.mapped import gather_into
 from pipelines.pixels import cut, decode
 from prep.crops import random_boxes
 from prep.draws import row_keys
@@ -28,7 +29,7 @@ captions, gathering and masking them. copy: pixels into the batch. device: the b
 the clock.
 """
 
-_CHUNK_ROWS = 64
+_CHUNK_ROWS = 128
 _ROWS_TO_TAKE = 8192
 _NUM_BUFFERS = 4  # as a loader has; more than the processor's caches hold
 
@@ -94,6 +95,11 @@ class StageSubject:
         # A few at a time, as a loader does it: whole batches of pixels would leave the processor's caches.
         for first in range(0, len(rows), _CHUNK_ROWS):
             chunk = slice(first, first + _CHUNK_ROWS)
+            if drawer.images[0].is_raw and draws.crops == "bank":
+                with self._timed("copy"):
+                    out = self._out[chunk].reshape(-1, 3 * draws.budget.res**2)
+                    gather_into(images.addresses[chunk], out, images.owner)
+                continue
             self._pixels(encoded[chunk], sizes[chunk], boxes[chunk].tolist(), self._out[chunk])
         if self.setup.device != "cpu":
             began = perf_counter()

@@ -59,11 +59,6 @@ def epoch_rows(
     return rows, epochs
 
 
-def rows_at(start: int, count: int, num: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`epoch_rows` of the positions start ... start + count - 1, all shuffled."""
-    return epoch_rows(np.arange(start, start + count, dtype=np.int64), num, seed)
-
-
 def shuffle_radius(num: int, window: int) -> int:
     """Among how many rows a sample is shuffled: the window in whole blocks, and no more than there are."""
     return min(num, _blocks_in(window) * BLOCK_ROWS) if window else num

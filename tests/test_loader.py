@@ -12,7 +12,6 @@ from PIL import Image
 
 from pipelines.contract import Batch, Draws, Loader, TokenBudget
 from pipelines.evaluation import batches
-from pipelines.order import rows_at
 from pipelines.pixels import cut, decode
 from pipelines.store_view import ImageView
 from pipelines.torch_loader import TorchLoader
@@ -22,6 +21,7 @@ from prep.errors import UserError
 from prep.store import Store
 
 from .conftest import NUM_PAIRS
+from .test_order import rows_at
 
 MakeLoader = Callable[..., Loader]
 BUDGET = TokenBudget(32, 8)

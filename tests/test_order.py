@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipelines.mixture import Mixture
-from pipelines.order import BLOCK_ROWS, epoch_rows, permute, rows_at, shuffle_radius
+from pipelines.order import BLOCK_ROWS, epoch_rows, permute, shuffle_radius
 from prep.draws import uniforms
 from prep.errors import UserError
 
 KEYS = st.integers(0, 2**64 - 1)
+
+
+def rows_at(start: int, count: int, num: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and epochs of the positions start ... start + count - 1, all shuffled."""
+    return epoch_rows(np.arange(start, start + count, dtype=np.int64), num, seed)
 
 
 @given(num=st.integers(1, 3000), key=KEYS)
