@@ -147,8 +147,12 @@ def evaluate(
     device: str = "cpu",
     num_examples: int = 5,
     seed: int = 0,
+    tokenizer: str = "clip",
+    end_token: bool = True,
 ) -> RetrievalResult:
     """Recall@1/5/10 in both directions over every row of a store, at the budget's res and text tokens.
+
+    tokenizer, end_token: of the model, as in `train.model_config.TextConfig`.
 
     Raises `UserError` when the path is no store, the store is empty or was not built at `budget.res`, or the model
     gives embeddings that are not finite.
@@ -159,7 +163,7 @@ def evaluate(
         raise UserError(str(store), "wanted a store with samples in it, but it has none", "Build it from other pairs.")
     images, texts, tokens = [], [], []
     with torch.inference_mode(), bar(num, "retrieval", "pairs") as progress:
-        for batch in batches(store, budget, batch_size):
+        for batch in batches(store, budget, batch_size, end_token, tokenizer):
             images.append(model.encode_image(batch.images.to(device)).float())
             texts.append(model.encode_text(batch.tokens.to(device)).float())
             tokens.append(batch.tokens)

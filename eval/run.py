@@ -62,7 +62,9 @@ def _check_data(run: Path, budget: TokenBudget, zeroshot_dirs: Sequence[Path], r
     if retrieval_store is not None:
         store = open_store(retrieval_store)
         ImageView(store, budget.res)
-        trained, found = parse_manifest(run / "manifest.json").tokenizer, store.manifest.tokenizer
+        kept, found = run / "manifest.json", store.manifest.tokenizer
+        # Imported weights that were not trained on have none.
+        trained = parse_manifest(kept).tokenizer if kept.exists() else found
         if trained != found:
             problem = f"wanted the token ids that the run was trained on ({trained}), found those of {found}"
             raise UserError(
@@ -94,14 +96,16 @@ def evaluate_run(
     out = out or run / "eval"
     names = ["curves.png"] if _draw_curves(run, out) else []
     classified, retrieved = [], None
+    text = loaded.recipe.model.text
+    of_text: dict[str, Any] = {"tokenizer": text.tokenizer, "end_token": text.end_token}
     for number, folder in enumerate(zeroshot_dirs, start=1):
         classified.append(
-            zeroshot.evaluate(loaded.model, loaded.budget, folder, templates, batch_size=batch_size, device=device)
+            zeroshot.evaluate(loaded.model, loaded.budget, folder, templates, batch_size, device, **of_text)
         )
         names.append("zeroshot.png" if number == 1 else f"zeroshot-{number}.png")
         zeroshot.draw(classified[-1], out / names[-1])
     if retrieval_store is not None:
-        retrieved = retrieval.evaluate(loaded.model, loaded.budget, retrieval_store, batch_size, device)
+        retrieved = retrieval.evaluate(loaded.model, loaded.budget, retrieval_store, batch_size, device, **of_text)
         names.append("retrieval.png")
         retrieval.draw(retrieved, out / names[-1])
     report: dict[str, Any] = {

@@ -27,7 +27,7 @@ from eval.templates import find_templates
 from pipelines.contract import TokenBudget
 from prep.errors import UserError
 from prep.progress import bar
-from prep.tokenizer import load_tokenizer
+from train.text_tokens import num_too_long, tokens_of
 
 TOP = 5
 NUM_EXAMPLES = 32
@@ -99,22 +99,29 @@ def bootstrap_interval(num_hits: int, num: int, seed: int = 0, num_resamples: in
     return float(low), float(high)
 
 
-def prompt_tokens(prompts: list[str], text_tokens: int) -> tuple[Tensor, int]:
-    """Token ids int64 [P, text_tokens], end of text kept last, and how many of the prompts had to be cut."""
-    tokenizer = load_tokenizer()
-    num_cut = sum(len(tokenizer.encode(prompt)) > text_tokens - 2 for prompt in prompts)
-    return torch.from_numpy(tokenizer.tokenize(prompts, text_tokens)), num_cut
+def prompt_tokens(
+    prompts: list[str], text_tokens: int, tokenizer: str = "clip", end_token: bool = True
+) -> tuple[Tensor, int]:
+    """Token ids int64 [P, text_tokens] and how many of the prompts had to be cut; see `train.text_tokens`."""
+    of_model = text_tokens, tokenizer, end_token
+    return tokens_of(prompts, *of_model), num_too_long(prompts, *of_model)
 
 
 def class_embeddings(
-    model: Encoder, class_names: tuple[str, ...], templates: tuple[str, ...], text_tokens: int, device: str = "cpu"
+    model: Encoder,
+    class_names: tuple[str, ...],
+    templates: tuple[str, ...],
+    text_tokens: int,
+    device: str = "cpu",
+    tokenizer: str = "clip",
+    end_token: bool = True,
 ) -> tuple[Tensor, int]:
     """Unit vectors float [C, D], one a class, and the number of prompts that `text_tokens` cut.
 
     Each prompt's embedding is normalised, a class's are averaged, the average normalised (clip's prompt ensemble).
     """
     prompts = [template.format(name) for name in class_names for template in templates]
-    tokens, num_cut = prompt_tokens(prompts, text_tokens)
+    tokens, num_cut = prompt_tokens(prompts, text_tokens, tokenizer, end_token)
     parts = [model.encode_text(part.to(device)).float() for part in tokens.split(1024)]
     embeddings = normalize(check_finite(torch.cat(parts), "prompts"), dim=-1)
     return normalize(embeddings.unflatten(0, (len(class_names), len(templates))).mean(dim=1), dim=-1), num_cut
@@ -180,8 +187,12 @@ def evaluate(
     batch_size: int = 128,
     device: str = "cpu",
     seed: int = 0,
+    tokenizer: str = "clip",
+    end_token: bool = True,
 ) -> ZeroShotResult:
     """Top-1 and top-5 on a folder per class, at the budget's res and text tokens; `seed` is the bootstrap's.
+
+    tokenizer, end_token: of the model, as in `train.model_config.TextConfig`.
 
     Raises `UserError` when the folder is no such set (see `open_class_folder`), none of its files can be read, the
     list of templates is unknown, or the model gives embeddings that are not finite.
@@ -190,7 +201,9 @@ def evaluate(
     opened = open_class_folder(folder)
     num_classes = len(opened.class_names)
     with torch.inference_mode():
-        classes, num_cut = class_embeddings(model, opened.class_names, sentences, budget.text_tokens, device)
+        classes, num_cut = class_embeddings(
+            model, opened.class_names, sentences, budget.text_tokens, device, tokenizer, end_token
+        )
         features, index, unreadable = _encode(model, opened, budget.res, batch_size, device)
         labels = torch.from_numpy(opened.labels)[index]
         places = torch.arange(num_classes, device=features.device)

@@ -22,12 +22,16 @@ class TokenBudget:
     """What the two encoders see in one stage.
 
     res: side in pixels of the square image. text_tokens: text tokens a caption, start and end included.
-    text_mask: which tokens of a longer caption are kept, one of prep.text_masks.TEXT_MASKS.
+    text_mask: which tokens of a longer caption are kept, one of prep.text_masks.TEXT_MASKS. image_mask: which patches
+    are kept while training, "none" or one of train.image_masks.IMAGE_MASKS. image_mask_ratio: the share of patches
+    that it drops, 0 to less than 1.
     """
 
     res: int
     text_tokens: int
     text_mask: str = "syntax"
+    image_mask: str = "none"
+    image_mask_ratio: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,10 @@ class Draws:
     epoch. batch_size: global, a multiple of `world`. samples_seen: the position to start at. crops: "online", drawn
     from margin copies, or "bank", the store's own, one for each epoch in turn. encoding: "jpeg" or "raw" views; None:
     raw where there is one. jitter: None for none. captions: weights of the caption sources, see `TextView`.
-    shuffle_captions: the control in which captions are dealt out anew among the images of a store (a random bijection,
-    the same in every epoch; about one image keeps its own). window: of rows that are shuffled among each other, see
+    tokenizer: whose ids the model reads, "clip" or "bert". end_token: false for models that see no end of text
+    (CLIPA's, over BERT's tokens). shuffle_captions: the control in which captions are dealt out anew among the images
+    of a store (a random bijection, the same in every epoch; about one image keeps its own). window: of rows that are
+    shuffled among each other, see
     `pipelines.order`; 0: all. replace_damaged: show the next whole row in place of one that is damaged, and count it;
     else a `DamagedError` ends the iteration.
     """
@@ -74,6 +80,8 @@ class Draws:
     augmentation: Augmentation = field(default_factory=Augmentation)
     jitter: ColorJitter | None = None
     captions: Mapping[str, float] = field(default_factory=dict)
+    tokenizer: str = "clip"
+    end_token: bool = True
     shuffle_captions: bool = False
     window: int = 0
     replace_damaged: bool = False

@@ -70,14 +70,20 @@ class Drawer:
     With `replace_damaged` a sample of which anything is damaged that it would show in its epoch, image or caption, is
     replaced by that of another row, drawn for it: a pure function of the store, like all else.
 
-    Raises `UserError` for a store that lacks a view, a caption source or priorities.
+    Raises `UserError` for a store that lacks a view, a caption source or what the text mask reads, and for stores whose
+    ids are of different vocabularies.
     """
 
     def __init__(self, draws: Draws) -> None:
         self.draws = draws
         bank = draws.crops == "bank"
         self.images = [ImageView(store, draws.budget.res, bank, draws.encoding) for store in draws.stores]
-        self.texts = [TextView(store, draws.captions) for store in draws.stores]
+        mask = draws.budget.text_mask
+        self.texts = [TextView(s, draws.captions, tokenizer=draws.tokenizer, text_mask=mask) for s in draws.stores]
+        for store, text in zip(draws.stores, self.texts, strict=True):
+            if text.vocabulary != self.texts[0].vocabulary:
+                problem = f"its token ids are of {text.vocabulary}, those of the first store {self.texts[0].vocabulary}"
+                raise UserError(store.folder.url, problem, "Mix stores of one tokenizer.")
         self.mixture = Mixture(tuple(map(len, self.images)), draws.weights, draws.seed, draws.window)
         self._damaged: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
@@ -140,6 +146,8 @@ class Drawer:
             draws.budget.text_tokens,
             draws.budget.text_mask,
             row_keys(draws.seed, epochs, rows, "text"),
+            draws.end_token,
+            self.texts[0].marks,
         )
         images = self._joined(rows, lambda store, own, at: self.images[store].images(own, epochs[at]))
         sizes = images.widths, images.heights

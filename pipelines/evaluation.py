@@ -14,13 +14,16 @@ from prep.store import open_store
 from prep.text_masks import select
 
 
-def batches(store_path: Path, budget: TokenBudget, batch_size: int) -> Iterator[Batch]:
+def batches(
+    store_path: Path, budget: TokenBudget, batch_size: int, end_token: bool = True, tokenizer: str = "clip"
+) -> Iterator[Batch]:
     """Every row once with its first caption, short side resized and centre cropped; the last batch may be short.
 
-    Raises `UserError` when the store cannot be opened or lacks `budget.res`.
+    end_token, tokenizer: of the model, see `pipelines.contract.Draws`. Raises `UserError` when the store cannot be
+    opened or lacks `budget.res` or what `budget.text_mask` reads.
     """
     store = open_store(store_path)
-    images, captions = ImageView(store, budget.res), TextView(store)
+    images, captions = ImageView(store, budget.res), TextView(store, tokenizer=tokenizer, text_mask=budget.text_mask)
     for start in range(0, len(images), batch_size):
         rows = np.arange(start, min(start + batch_size, len(images)), dtype=np.int64)
         text = captions.rows(rows)
@@ -31,6 +34,8 @@ def batches(store_path: Path, budget: TokenBudget, batch_size: int) -> Iterator[
             budget.text_tokens,
             budget.text_mask,
             row_keys(0, np.zeros_like(rows), rows, "text"),
+            end_token,
+            captions.marks,
         )
         stored = images.images(rows)
         sizes = stored.widths, stored.heights

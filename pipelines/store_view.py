@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pipelines.damage import DamagedError, asking
 from pipelines.mapped import Addresses, views
+from pipelines.mask_columns import marks_of_column, mask_columns
 from pipelines.store_columns import ColumnReader, Found, Lists
 from prep.draws import U64, uniforms
 from prep.errors import UserError
@@ -112,12 +113,18 @@ class TextView:
 
     An image's caption is drawn among the sources that have one for it, by weight, and then evenly among its captions
     there; an image whose sources all weigh nothing draws among those that it has. tagger: whose priorities; None: the
-    default tagger's. Raises `UserError` for a caption source or a tagger that the store does not hold.
+    default tagger's. tokenizer, text_mask: of the model and its stage, see `pipelines.mask_columns`. marks: what the
+    mask wants to know of each id, uint8 [vocabulary size], or None; vocabulary: the identity of the tokenizer. Raises
+    `UserError` for a caption source or columns that the store does not hold.
     """
 
     store: Store
     weights: Mapping[str, float] = field(default_factory=dict)
     tagger: str | None = None
+    tokenizer: str = "clip"
+    text_mask: str = "syntax"
+    marks: NDArray[np.uint8] | None = field(init=False, default=None)
+    vocabulary: Mapping[str, str] = field(init=False, default_factory=dict)
     _sources: list[tuple[ColumnReader, ColumnReader, float]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,16 +136,12 @@ class TextView:
                 raise UserError("captions", problem, "Change the recipe's captions.")
         self._sources = []
         for source in manifest.caption_sources:
-            tokens, priorities = manifest.tokens(source), manifest.priorities(source, tagger=self.tagger)
-            if tokens is None or priorities is None:
-                raise UserError(
-                    self.store.folder.url,
-                    f"wanted token ids and priorities of the captions {source}, by {self.tagger or 'any tagger'}",
-                    "Add them: prep.build with --captions, --tokenizer and --tagger.",
-                )
+            columns = mask_columns(self.store, source, self.text_mask, self.tokenizer, self.tagger)
+            self.marks = marks_of_column(columns.tokens, self.text_mask) if self.marks is None else self.marks
+            self.vocabulary = columns.tokens.settings["tokenizer"]
             weight = self.weights.get(source, 0.0) if self.weights else 1.0
-            readers = ColumnReader(self.store, tokens.folder), ColumnReader(self.store, priorities.folder)
-            self._sources.append((*readers, weight))
+            tokens, priorities = (ColumnReader(self.store, c.folder) for c in (columns.tokens, columns.priorities))
+            self._sources.append((tokens, priorities, weight))
 
     def __len__(self) -> int:
         return self.store.manifest.num_samples

@@ -21,9 +21,12 @@ from itertools import pairwise
 from pathlib import Path
 from unicodedata import normalize
 
+import numpy as np
 import regex
+from numpy.typing import NDArray
 
 from prep.errors import UserError
+from prep.token_marks import CONTINUES
 from prep.tokenizer import Chunks, Tokenizer, Word
 
 INSTALL = "pip install blingfire==0.1.8"
@@ -94,6 +97,16 @@ class BertTokenizer(Tokenizer):
         self.fingerprint = f"sha256:{_hash(entries)}"
         self.start, self.end = entries.index(CLS), entries.index(SEP)
         self._chunks = _BertChunks(entries)
+
+    def spelled(self) -> list[bytes]:
+        """See `Tokenizer`; without the ## of a piece inside a word."""
+        ends = (CLS, SEP)
+        return [b"" if entry in ends else entry.removeprefix("##").encode() for entry in self.entries]
+
+    def marks(self) -> NDArray[np.uint8]:
+        """See `Tokenizer`."""
+        continues = [CONTINUES * (entry.startswith("##") and len(entry) > 2) for entry in self.entries]
+        return super().marks() | np.array(continues, np.uint8)
 
 
 def _hash(entries: Sequence[str]) -> str:

@@ -16,6 +16,8 @@ from prep.columns import (
 )
 from prep.errors import UserError
 from prep.images import Encoding, ImageLimits
+from prep.nltk_tokens import NAME as NLTK_WORDS
+from prep.nltk_tokens import TAGGER as NLTK_TAGGER
 from prep.places import Folder
 from prep.plan import Inputs, read_plan
 from prep.sources import SourceOptions, list_parts
@@ -181,7 +183,7 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         help="caption sources: an extension, json:KEY, a column, or table:FILE#COLUMN with a column `key` "
         "(default: original, from the usual place)",
     )
-    add("--tokenizer", default="clip", help="clip or bert (default clip)")
+    add("--tokenizer", default="clip", help="clip, bert, bert:FILE, or clip-nltk for syntax-torch (default clip)")
     add("--tagger", default="spacy", help="spacy, spacy:PIPELINE, nltk, textblob, vocabulary (default spacy)")
     add("--key-column", metavar="NAME", help="of a table (default: key or id, else the row's number)")
     add("--image-column", metavar="NAME", help="of a table (default: image, path ...)")
@@ -196,6 +198,11 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if args.tokenizer == NLTK_WORDS and args.tagger != NLTK_TAGGER:
+        problem = (
+            f"wanted {NLTK_TAGGER} with --tokenizer {NLTK_WORDS}, whose ids are of NLTK's words; found {args.tagger}"
+        )
+        raise UserError("--tagger", problem, f"Add --tagger {NLTK_TAGGER}.")
     wrong = [
         ("--res", [r for r in args.res if not 8 <= r <= 4096], "8 to 4096 pixels"),
         ("--margin", [m for m in [args.margin] if not 1 <= m <= 8], "1 to 8"),

@@ -71,3 +71,12 @@ def parse_merges(vocabulary: str) -> dict[tuple[int, int], int]:
         left, right = line.split()
         merges[ids[left], ids[right]] = ids[left + right] = merged
     return merges
+
+
+def spelled_by(merges: dict[tuple[int, int], int]) -> list[bytes]:
+    """The bytes that each id stands for, in the order of ids. merges: as `parse_merges` gives them, best first."""
+    single = [bytes([byte]) for byte in _byte_order()]
+    spelled = [*single, *single]
+    for left, right in merges:
+        spelled.append(spelled[left] + spelled[right])
+    return spelled

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from prep.captions import CaptionError, decode
 from prep.errors import UserError, run_main
 from prep.files import write_json
+from prep.nltk_tokens import NAME as NLTK_WORDS
 from prep.progress import bar
 from prep.store import CONTEXT_LENGTH, open_store
 from prep.taggers import ADJECTIVE, NOUN, OTHER, VERB, Tagged, Tagger, load_tagger
@@ -200,6 +201,9 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     for name in ("limit", "examples"):
         if getattr(options, name) < 0:
             raise UserError(f"--{name}", f"wanted a number from 0, found {getattr(options, name)}", "Choose another.")
+    if options.tokenizer == NLTK_WORDS:
+        problem = f"the classes of {NLTK_WORDS} are NLTK's whatever the tagger"
+        raise UserError("--tokenizer", problem, "Choose clip or bert; prep.compare_masks compares it with these.")
     for budget in options.text_tokens:
         if not 2 <= budget <= CONTEXT_LENGTH:
             raise UserError("--text-tokens", f"wanted 2 to {CONTEXT_LENGTH}, found {budget}", "Choose another number.")

@@ -1,7 +1,8 @@
 """A picture of some rows of a store: copies, crops, captions, and the words that each text mask keeps.
 
 On the left of a row are its pictures, all copies at one scale; on the right its captions: whole, and for each mask of
-TEXT_MASKS and length of LENGTHS. Kept words are coloured by word class, dropped ones pale; a word has one place in all.
+READING_MASKS and length of LENGTHS. Kept words are coloured by word class, dropped ones pale; a word has one place in
+all.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from prep.draws import row_keys
 from prep.files import written_aside
 from prep.kept_words import StoredCaption, Word, kept_words
 from prep.sheet_rows import Copy, SheetRow
-from prep.text_masks import TEXT_MASKS
+from prep.text_masks import READING_MASKS
 from prep.tokenizer import Tokenizer
 from prep.typeface import Line, Span, Typeface
 
@@ -189,7 +190,7 @@ def _draw_caption(
         sheet.small.draw(canvas, (column, top), Span(f"T = {length}", GREY, bold=True))
     top += sheet.small.line_height + 2
     key = row_keys(sheet.seed, np.zeros(1, np.int64), np.array([row]), "text")
-    for mask in TEXT_MASKS:
+    for mask in READING_MASKS:
         sheet.small.draw(canvas, (left, top + 3), Span(mask, GREY))
         bottoms = []
         for column, length in zip(columns, LENGTHS, strict=True):

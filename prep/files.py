@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,31 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_aside(path: Path) -> Iterator[Path]:
+    """Make a temporary neighbour of the folder `path`; sync and rename it into place, or remove it on an error.
+
+    Raises `UserError` when there is something of that name already, other than an empty folder.
+    """
+    path = path.resolve()
+    if path.exists() and not is_empty(path):
+        raise UserError(str(path), "wanted a new or empty folder, found something in it", "Choose another --out.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    aside.mkdir()
+    try:
+        yield aside
+        for file in aside.rglob("*"):
+            if file.is_dir():
+                sync_folder(file)
+        sync_folder(aside)
+        shutil.rmtree(path, ignore_errors=True)
+        aside.rename(path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager

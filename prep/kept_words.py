@@ -37,7 +37,7 @@ class StoredCaption:
 
 
 def kept_words(caption: StoredCaption, tokenizer: Tokenizer, text_tokens: int, text_mask: str, key: U64) -> list[Word]:
-    """The caption's words under a mask of TEXT_MASKS at `text_tokens`, start and end of text included. key: uint64 [1].
+    """The caption's words under a mask of READING_MASKS at `text_tokens`, ends included. key: uint64 [1].
 
     Raises `UserError` when the tokenizer gives other ids than the stored ones.
     """

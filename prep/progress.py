@@ -1,7 +1,7 @@
 """A progress bar for work that takes more than a few seconds; silent when stderr is not a terminal."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -39,15 +39,26 @@ class Bar:
 @contextmanager
 def bar(total: int | None, description: str, unit: str) -> Iterator[Bar]:
     """A bar of `total` units (None: unknown) named in the plural, such as "pairs"."""
+    with _progress("{task.completed:,.0f}" + ("/{task.total:,.0f}" if total is not None else ""), unit) as progress:
+        yield Bar(progress, progress.add_task(description, total=total))
+
+
+@contextmanager
+def bars(totals: Mapping[str, int], unit: str) -> Iterator[list[Bar]]:
+    """Several bars, one under the other, by description."""
+    with _progress("{task.completed:,.0f}/{task.total:,.0f}", unit) as progress:
+        yield [Bar(progress, progress.add_task(description, total=total)) for description, total in totals.items()]
+
+
+def _progress(count: str, unit: str) -> Progress:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}" if total is not None else "{task.completed:,.0f}"),
+        TextColumn(count),
         TextColumn(unit),
         _Rate(unit),
         TimeRemainingColumn(),
     )
     redirect = sys.stdout is not None and sys.stdout.isatty()
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=redirect) as progress:
-        yield Bar(progress, progress.add_task(description, total=total))
+    return Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=redirect)

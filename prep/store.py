@@ -22,11 +22,20 @@ from pathlib import Path
 import pyarrow as pa
 
 from prep.errors import UserError
-from prep.manifest import Manifest, parse_manifest, read_manifest
+from prep.manifest import Column, Manifest, parse_manifest, read_manifest
 from prep.places import Folder
 from prep.schemas import CONTEXT_LENGTH, FORMAT_VERSION, ROWS_PER_BATCH
 
-__all__ = ["CONTEXT_LENGTH", "FORMAT_VERSION", "ROWS_PER_BATCH", "Manifest", "Store", "open_store", "parse_manifest"]
+__all__ = [
+    "CONTEXT_LENGTH",
+    "FORMAT_VERSION",
+    "ROWS_PER_BATCH",
+    "Column",
+    "Manifest",
+    "Store",
+    "open_store",
+    "parse_manifest",
+]
 
 
 @dataclass(frozen=True, slots=True)

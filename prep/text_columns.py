@@ -3,6 +3,9 @@
 A priority is a part-of-speech class: what the `syntax` mask ranks by. Words of the tagger and words of the tokenizer
 are not the same ("don't" is do + n't to one and don + 't to the other), so they are matched by place: each word of the
 tokenizer takes the class of the tagger's word that covers its first character, and gives it to all its pieces.
+
+Of the tokenizer `clip-nltk` the words are the tagger's own, and its priorities also tell where they begin: see
+`prep.nltk_tokens`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from prep.nltk_tokens import NltkTokenizer
 from prep.store import CONTEXT_LENGTH
 from prep.taggers import OTHER, Tagged, Tagger
 from prep.tokenizer import Tokenizer
@@ -47,7 +51,12 @@ def joined(parts: Sequence[Annotated]) -> Annotated:
 
 
 def annotate(texts: Sequence[str], tokenizer: Tokenizer, tagger: Tagger) -> Annotated:
-    """Tokens and priorities of clean captions (see `prep.captions`). Repeated captions are tagged once."""
+    """Tokens and priorities of clean captions (see `prep.captions`). Repeated captions are tagged once.
+
+    The tokenizer `clip-nltk` brings its own tagger: the one given is not asked.
+    """
+    if isinstance(tokenizer, NltkTokenizer):
+        return _of_own_words(texts, tokenizer)
     row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     ids, starts, num_ids, seen = _encode(list(row_of), tokenizer)
     truncated = num_ids > _MAX_CONTENT
@@ -67,6 +76,20 @@ def annotate(texts: Sequence[str], tokenizer: Tokenizer, tagger: Tagger) -> Anno
 
     index = np.array([row_of[text] for text in texts], np.int64)
     num_tokens = (num_ids + 2).astype(np.uint8)
+    return Annotated(tokens[index], priorities[index], num_tokens[index], truncated[index])
+
+
+def _of_own_words(texts: Sequence[str], tokenizer: NltkTokenizer) -> Annotated:
+    row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    tokens = np.zeros((len(row_of), CONTEXT_LENGTH), np.uint16)
+    priorities = np.full((len(row_of), CONTEXT_LENGTH), PADDING, np.uint8)
+    num_tokens, truncated = np.zeros(len(row_of), np.uint8), np.zeros(len(row_of), np.bool_)
+    for text, row in row_of.items():
+        ids, ranks, truncated[row] = tokenizer.content(text)
+        num_tokens[row] = len(ids) + 2
+        tokens[row, : len(ids) + 2] = [tokenizer.start, *ids, tokenizer.end]
+        priorities[row, : len(ids) + 2] = [ENDS, *ranks, ENDS]
+    index = np.array([row_of[text] for text in texts], np.int64)
     return Annotated(tokens[index], priorities[index], num_tokens[index], truncated[index])
 
 

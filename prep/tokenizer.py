@@ -24,11 +24,12 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from prep.byte_pairs import merge, parse_merges, symbols_of
+from prep.byte_pairs import merge, parse_merges, spelled_by, symbols_of
 from prep.captions import clean
 from prep.chunks import ChunkTable
 from prep.errors import UserError
 from prep.store import CONTEXT_LENGTH
+from prep.token_marks import marks_of
 
 START_OF_TEXT = 49406
 END_OF_TEXT = 49407
@@ -122,10 +123,19 @@ class Tokenizer:
 
     def __init__(self, merges: dict[tuple[int, int], int]) -> None:
         self._chunks: Chunks = _ClipChunks(merges)
+        self._merges = merges
 
     def identity(self) -> dict[str, str]:
         """What a manifest records; two stores with the same identity hold the same ids for the same captions."""
         return {"name": self.name, "fingerprint": self.fingerprint}
+
+    def spelled(self) -> list[bytes]:
+        """What each id spells, in the order of ids: UTF-8 that may be cut within a character, nothing for the ends."""
+        return [*spelled_by(self._merges), b"", b""]
+
+    def marks(self) -> NDArray[np.uint8]:
+        """What the text masks must know of each id: uint8 [vocabulary size], see `prep.token_marks`."""
+        return marks_of(self.spelled())
 
     def encode_words(self, text: str) -> list[Word]:
         """The words of a text that is clean and lower-cased already, in order, with their places in it."""
@@ -173,7 +183,8 @@ def _vocabulary_path() -> Path:
 
 @cache
 def load_tokenizer(name: str = "clip") -> Tokenizer:
-    """The tokenizer of that name, made once a process: clip, bert, or bert:FILE (see `prep.bert_tokenizer`).
+    """The tokenizer of that name, made once a process: clip, bert or bert:FILE (see `prep.bert_tokenizer`), or
+    clip-nltk (see `prep.nltk_tokens`).
 
     Raises `UserError` for another name, or when the vocabulary is missing or not the known one.
     """
@@ -182,8 +193,12 @@ def load_tokenizer(name: str = "clip") -> Tokenizer:
         from prep.bert_tokenizer import load_bert_tokenizer
 
         return load_bert_tokenizer(Path(file) if file else None)
+    if name == "clip-nltk":
+        from prep.nltk_tokens import NltkTokenizer
+
+        return NltkTokenizer(_load_clip())
     if name != "clip":
-        raise UserError("tokenizer", f"wanted clip, bert or bert:FILE, found {name}", "Choose one of these.")
+        raise UserError("tokenizer", f"wanted clip, bert, bert:FILE or clip-nltk, found {name}", "Choose one of these.")
     return _load_clip()
 
 

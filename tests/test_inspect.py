@@ -16,7 +16,7 @@ from prep.kept_words import StoredCaption, Word, kept_words
 from prep.manifest_tables import size
 from prep.sheet_rows import NUM_CROPS, choose_rows, read_rows
 from prep.store import open_store
-from prep.text_masks import TEXT_MASKS, select
+from prep.text_masks import READING_MASKS, select
 from prep.tokenizer import load_tokenizer
 from prep.typeface import Span, Typeface, printable
 
@@ -44,7 +44,7 @@ def spoken(words: list[Word]) -> str:
 
 
 @pytest.mark.parametrize("text_tokens", [2, 8, 16, 77])
-@pytest.mark.parametrize("mask", TEXT_MASKS)
+@pytest.mark.parametrize("mask", READING_MASKS)
 @pytest.mark.parametrize("text", ["A red dog, don't you see it's 86.50!", "naïve café 犬が走る", "dog " * 90, "x"])
 def test_kept_words_are_those_whose_ids_the_loader_keeps(text: str, mask: str, text_tokens: int) -> None:
     caption, key = caption_of(text), np.array([7], np.uint64)

@@ -13,8 +13,8 @@ from pipelines.contract import TokenBudget
 from train.flops import forward_flops
 from train.loss import contrastive
 from train.model import CLIP
+from train.model_config import ModelConfig, TextConfig, VisionConfig
 from train.positions import resize_1d, sincos_2d
-from train.recipe import ModelConfig, TextConfig, VisionConfig
 
 CONFIG = ModelConfig(
     embed_dim=24, vision=VisionConfig(8, 32, 2, 2), text=TextConfig(width=16, depth=2, num_heads=2, mlp_ratio=3.0)

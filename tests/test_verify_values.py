@@ -8,6 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from prep.schemas import schema_of
+from prep.verify_values import odd_values
+from prep.word_masks import WORD_GOES_ON
+
 from .damage import NUM_ROWS, found, rewrite, small_store, told
 
 
@@ -64,6 +68,12 @@ BAD_VALUES: list[tuple[str, str, Callable[[Any], Any], str]] = [
         lambda own: [[5 if p == 4 else p for p in own[0]]],
         "priorities 0",
     ),
+    (
+        "priorities/original/clip/spacy",
+        "priorities",
+        lambda own: [[p + WORD_GOES_ON if p == 4 else p for p in own[0]]],  # only of words as NLTK splits them
+        "priorities 0",
+    ),
     ("captions/original", "captions", lambda own: ["", *own[1:]], "not empty"),
     ("16", "width", lambda own: 0, "at least one pixel"),
     ("16", "image", lambda own: b"GIF89a", "a JPEG"),
@@ -82,3 +92,12 @@ def test_values_that_no_build_writes_are_told(
     problems = found(store, decode=folder == "16")
     place = (f"{folder}/00001.arrow", 0, 2)
     assert any((p.path, p.batch, p.row) == place and said in p.what for p in problems), problems
+
+
+@pytest.mark.parametrize(("ranks", "is_odd"), [([0, 4, 20, 17, 0], False), ([0, 4, 21, 0], True), ([0, 16, 0], True)])
+def test_of_nltks_words_a_priority_may_say_that_a_word_goes_on(ranks: list[int], is_odd: bool) -> None:
+    padded = [[*ranks, *[255] * (77 - len(ranks))]]
+    schema = schema_of("priorities", {})
+    batch = pa.RecordBatch.from_pylist([{"priorities": padded, "key": "a", "hash": 0}], schema=schema)
+    assert bool(odd_values(batch, {"priorities": {"tokenizer_name": "clip-nltk"}})) is is_odd
+    assert odd_values(batch, {"priorities": {"tokenizer_name": "clip"}})

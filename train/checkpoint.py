@@ -3,6 +3,7 @@
     run/checkpoints/000000065536/
       weights.safetensors     the model, at the token budget of the stage it was in
       optimizer.safetensors   AdamW's moments
+      ema.safetensors         the moving average of the weights, where --ema asks for one
       state.json              samples seen, cumulative training FLOPs and seconds
 
 No pickle anywhere. `latest` is not a file that could lag behind: it is the largest name.
@@ -10,6 +11,7 @@ No pickle anywhere. `latest` is not a file that could lag behind: it is the larg
 
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,16 +26,26 @@ from prep.files import read_json, sync_folder, write_json, written_aside
 from train.config import load_recipe
 from train.model import CLIP
 from train.optimizer import load_state_tensors, state_tensors
-from train.recipe import Recipe
+from train.parallel import whole
+from train.recipe import Recipe, Stage
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a run stands. samples_seen decides everything; flops and seconds are for the log."""
+    """Where a run stands. samples_seen decides everything; flops and seconds are for the log.
+
+    loss_sum, num_losses: of the log line that is being gathered. num_skipped: steps not taken so far; skipped_in_row:
+    the last of them; num_rollbacks: since a step was taken.
+    """
 
     samples_seen: int
     flops: float
     seconds: float
+    loss_sum: float = 0.0
+    num_losses: int = 0
+    num_skipped: int = 0
+    skipped_in_row: int = 0
+    num_rollbacks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +70,38 @@ def found(run: Path) -> list[Path]:
     return sorted(path for path in there if path.is_dir() and re.fullmatch(r"\d{12}", path.name))
 
 
-def save(run: Path, state: State, model: CLIP, optimizer: torch.optim.AdamW) -> Path:
-    """Write a checkpoint so that its name appears only when all of it is on disk."""
+def save(
+    run: Path,
+    state: State,
+    model: CLIP,
+    optimizer: torch.optim.AdamW | None,
+    ema: Mapping[str, torch.Tensor] | None = None,
+    *,
+    is_first: bool = True,
+) -> Path:
+    """Write a checkpoint so that its name appears only when all of it is on disk.
+
+    optimizer: None for weights alone. ema: averages, where there are any. is_first: whether this rank writes; all ranks
+    must call, because each may hold a part.
+    """
     final = folder(run) / f"{state.samples_seen:012d}"
-    if final.exists():
-        return final
-    aside = folder(run) / f".{final.name}.tmp"
+    files = {"weights": {name: whole(tensor) for name, tensor in model.state_dict().items()}}
+    if optimizer is not None:
+        files["optimizer"] = state_tensors(model, optimizer)
+    if ema is not None:
+        files["ema"] = dict(ema)
+    if is_first and not final.exists():
+        _write(final, files, state)
+    return final
+
+
+def _write(final: Path, files: dict[str, dict[str, torch.Tensor]], state: State) -> None:
+    aside = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     try:
-        for name, tensors in (("weights", weights), ("optimizer", state_tensors(model, optimizer))):
+        for name, tensors in files.items():
+            tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
             with written_aside(aside / f"{name}.safetensors") as file:
                 file.write(serialise(tensors))
         write_json(aside / "state.json", asdict(state))
@@ -76,14 +109,13 @@ def save(run: Path, state: State, model: CLIP, optimizer: torch.optim.AdamW) -> 
         aside.rename(final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)  # a full disk is not left fuller than it was
-    sync_folder(folder(run))
-    return final
+    sync_folder(final.parent)
 
 
-def prune(run: Path, keep: int, always: set[int]) -> None:
-    """Delete all but the newest `keep` checkpoints and those at the samples seen in `always` (the ends of stages)."""
+def prune(run: Path, keep: int, always: Callable[[int], bool]) -> None:
+    """Delete all but the newest `keep` checkpoints and those at samples seen for which `always` holds."""
     for path in found(run)[:-keep]:
-        if int(path.name) not in always:
+        if not always(int(path.name)):
             # Renamed first, so that a half-deleted folder never bears a checkpoint's name.
             shutil.rmtree(path.rename(path.with_name(f".{path.name}.old.tmp")))
 
@@ -108,6 +140,12 @@ def load_optimizer(path: Path, model: CLIP, optimizer: torch.optim.AdamW) -> Non
     load_state_tensors(model, optimizer, _tensors(path / "optimizer.safetensors"))
 
 
+def load_ema(path: Path) -> dict[str, torch.Tensor] | None:
+    """The averages in a checkpoint; None where it has none."""
+    file = path / "ema.safetensors"
+    return _tensors(file) if file.exists() else None
+
+
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
@@ -117,10 +155,10 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def load_model(run: Path, checkpoint: str = "latest", device: str = "cpu") -> LoadedModel:
-    """A model out of a run folder. checkpoint: "latest", or the samples seen of one of them.
+def load_model(run: Path, checkpoint: str = "latest", device: str = "cpu", *, ema: bool = False) -> LoadedModel:
+    """A model out of a run folder. checkpoint: "latest", or the samples seen of one of them. ema: the averaged weights.
 
-    Raises `UserError` when the run or the checkpoint is not there.
+    Raises `UserError` when the run, the checkpoint or the average is not there.
     """
     if not (run / "recipe.toml").is_file():
         raise UserError(
@@ -139,12 +177,17 @@ def load_model(run: Path, checkpoint: str = "latest", device: str = "cpu") -> Lo
             f"no checkpoint {checkpoint}",
             f"There are: latest, {', '.join(str(seen) for seen in sorted(paths))}.",
         )
-    budget = budget_of(recipe, wanted)
-    model = CLIP(recipe.model, budget)
+    stage = stage_at(recipe, wanted)
+    model, budget = CLIP(recipe.model, stage.budget, stage.image_positions, recipe.seed), stage.budget
     load_weights(paths[wanted], model)
+    if ema:
+        averages = load_ema(paths[wanted])
+        if averages is None:
+            raise UserError(str(paths[wanted]), "holds no average of the weights", "Train with --ema 0.999.")
+        model.load_state_dict(averages, strict=False)
     return LoadedModel(model.to(device).eval(), budget, recipe, wanted, paths[wanted])
 
 
-def budget_of(recipe: Recipe, samples_seen: int) -> TokenBudget:
-    """The budget that a checkpoint's weights are shaped for: its last step's, so a stage's end is in that stage."""
-    return recipe.stages[recipe.stage_of(max(0, samples_seen - 1))].budget
+def stage_at(recipe: Recipe, samples_seen: int) -> Stage:
+    """The stage that a checkpoint's weights are shaped for: its last step's, so a stage's end is in that stage."""
+    return recipe.stages[recipe.stage_of(max(0, samples_seen - 1))]

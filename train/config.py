@@ -1,7 +1,8 @@
 """TOML into frozen dataclasses, strictly: an unknown key or a wrong type is an error that names its place.
 
 Overrides are `dotted.path=value` with TOML values: `stages.0.budget.res=84`, `name="try 2"`. `to_toml` writes back what
-`load_recipe` reads, so the resolved recipe in a run folder is a recipe.
+`load_recipe` reads, so the resolved recipe in a run folder is a recipe. A budget's text mask may be said in open_clip's
+words too: `reduction_mask = "simple"`.
 """
 
 import difflib
@@ -13,27 +14,56 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import tomli_w
 
+from pipelines.contract import TokenBudget
 from prep.errors import UserError
+from prep.text_masks import TEXT_MASKS, text_mask_of
+from train.models import MODELS
 from train.recipe import Recipe, check
 
 RECIPES = Path(__file__).parent / "recipes"
+SWEEP_SUFFIX = ".sweep.toml"
+"""What the name of a file with many recipes ends in; `train.sweep` reads it."""
 
 
 def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:
-    """A recipe by its file's path, or by the name of one that ships in train/recipes.
+    """A recipe by its file's path, by the name of one that ships in train/recipes, or SWEEP:CELL (see `train.sweep`).
 
     Raises `UserError` when there is none, or when a key, a type or a number in it is wrong.
     """
-    path = _find(name_or_path)
+    sweep, colon, cell = name_or_path.rpartition(":")
+    if colon and not Path(name_or_path).is_file():
+        from train.sweep import load_sweep
+
+        return load_sweep(sweep).recipe(cell, overrides)
+    path = find_recipe(name_or_path)
+    return make_recipe(read_toml(path), overrides or [], path.name)
+
+
+def make_recipe(values: dict[str, Any], overrides: list[str], place: str) -> Recipe:
+    """The recipe of a file's tables, which the overrides change. Raises `UserError` naming the place."""
+    if isinstance(values.get("model"), str):
+        # Spelled out, so that an override can reach into it.
+        values["model"] = _named_model(values["model"], place)
+    for override in overrides:
+        _override(values, override)
+    recipe: Recipe = _build(Recipe, values, place, "")
+    check(recipe, place)
+    return recipe
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises `UserError` when it is none."""
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(str(path), f"not TOML: {error}", "Mend the file at that place.") from error
-    for override in overrides or []:
-        _override(values, override)
-    recipe: Recipe = _build(Recipe, values, path.name, "")
-    check(recipe, path.name)
-    return recipe
+
+
+def _named_model(name: str, place: str) -> dict[str, Any]:
+    if name not in MODELS:
+        known = f"Known: {', '.join(MODELS)}; or a table."
+        raise UserError(f"{place}, model", f"no model is called {name!r}", known)
+    return asdict(MODELS[name])
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -43,10 +73,11 @@ def to_toml(recipe: Recipe) -> str:
 
 def shipped_recipes() -> list[str]:
     """Names of the recipes in train/recipes."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+    return sorted(path.stem for path in RECIPES.glob("*.toml") if not path.name.endswith(SWEEP_SUFFIX))
 
 
-def _find(name_or_path: str) -> Path:
+def find_recipe(name_or_path: str) -> Path:
+    """A recipe's file, by its path or the name of one that ships. Raises `UserError` when there is none."""
     for path in (Path(name_or_path), RECIPES / f"{name_or_path}.toml"):
         if path.is_file():
             return path
@@ -70,7 +101,10 @@ def _override(values: dict[str, Any], text: str) -> None:
         _item(node, last, text)
         node[int(last)] = _toml_value(value)
     else:
-        _table(node, last, text)[last] = _toml_value(value)
+        table = _table(node, last, text)
+        table[last] = _toml_value(value)
+        if path.strip() == "model":
+            table[last] = _named_model(str(table[last]), text)
 
 
 def _table(node: Any, step: str, text: str) -> dict[str, Any]:
@@ -120,6 +154,8 @@ def _build(kind: Any, value: object, file: str, place: str) -> Any:
 def _build_dataclass(kind: Any, value: object, file: str, place: str) -> Any:
     if not isinstance(value, dict):
         raise _wrong_type(file, place, "a table", value)
+    if kind is TokenBudget:
+        value = _our_words(value, f"{file}, {place}")
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}
     for key in value:
@@ -131,6 +167,22 @@ def _build_dataclass(kind: Any, value: object, file: str, place: str) -> Any:
         if name not in value and field_.default is MISSING and field_.default_factory is MISSING:
             raise UserError(f"{file}, {_join(place, name)}", "wanted a value, found none", "Add the key.")
     return kind(**{key: _build(hints[key], item, file, _join(place, key)) for key, item in value.items()})
+
+
+def _our_words(budget: dict[str, Any], place: str) -> dict[str, Any]:
+    """A budget with `text_mask` in our words, where it was said in the reference's."""
+    said = [key for key in ("text_mask", "reduction_mask") if key in budget]
+    if len(said) == 2:
+        raise UserError(f"{place}.reduction_mask", "a budget has one text mask; text_mask is there too", "Remove one.")
+    if not said or not isinstance(budget[said[0]], str):
+        return budget
+    if said == ["text_mask"] and budget["text_mask"] in TEXT_MASKS:
+        return budget
+    kept = {key: value for key, value in budget.items() if key not in said}
+    try:
+        return kept | {"text_mask": text_mask_of(budget[said[0]])}
+    except UserError as error:
+        raise UserError(f"{place}.{said[0]}", error.problem, error.remedy) from error
 
 
 def _join(place: str, key: str) -> str:

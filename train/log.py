@@ -16,7 +16,9 @@ class Line:
     loss is the mean since the line before. samples_per_second and data_wait (share of the time spent waiting for the
     loader) leave out the first steps after a start or a new stage, and are None where there were only such. seconds: of
     training, since the run began. flops: so far. num_replaced: samples shown in place of damaged ones, since the stage
-    was begun or gone on with.
+    was begun or gone on with. num_skipped: steps not taken so far, for what was not finite. similarity: mean cosine of
+    the last batch's image features with one another. mfu: useful FLOPs over what the device could do, where that is
+    known. memory: bytes, the most so far, of the device on a GPU and else of the process.
     """
 
     samples_seen: int
@@ -30,15 +32,22 @@ class Line:
     seconds: float
     flops: float
     num_replaced: int = 0
+    num_skipped: int = 0
+    similarity: float | None = None
+    mfu: float | None = None
+    memory: int | None = None
 
     def __str__(self) -> str:
         rate = "" if self.samples_per_second is None else f"{self.samples_per_second:7,.0f}/s"
         replaced = f"  {self.num_replaced:,} damaged samples replaced" if self.num_replaced else ""
+        skipped = f"  {self.num_skipped:,} steps skipped" if self.num_skipped else ""
         wait = "" if self.data_wait is None else f"wait {self.data_wait:4.1%}"
+        mfu = "" if self.mfu is None else f"MFU {self.mfu:5.1%}"
+        memory = "" if self.memory is None else f"{self.memory / 2**30:5.1f} GiB"
         return (
             f"{self.stage_name:>8} {self.samples_seen:>11,} samples  loss {self.loss:6.4f}  lr {self.lr:.2e}  "
-            f"scale {self.logit_scale:5.1f}  {rate:>9}  {wait:>10}  "
-            f"{self.seconds:6,.0f} s{replaced}"
+            f"scale {self.logit_scale:5.1f}  {rate:>9}  {wait:>10}  {mfu:>9}  {memory:>9}  "
+            f"{self.seconds:6,.0f} s{replaced}{skipped}"
         )
 
 

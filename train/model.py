@@ -1,145 +1,102 @@
-"""CLIP: a vision tower on timm, a lean text transformer, and a temperature.
+"""CLIP: a vision tower on timm, a lean text tower, and a temperature.
 
 The towers are built for one token budget at a time; `set_budget` carries the weights over to another (CLIPA's hand-over
-between stages: sin-cos image positions are recomputed, learned text positions are interpolated).
+between stages: image positions are recomputed or resized, text positions interpolated).
 """
 
 import math
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
-from torch.nn.functional import normalize, scaled_dot_product_attention
+from torch.nn.functional import normalize
 
 from pipelines.contract import TokenBudget
-from train.positions import resize_1d, sincos_2d
-from train.recipe import ModelConfig, TextConfig, VisionConfig
+from prep.errors import UserError
+from train.image_masks import kept_patches, mask_key
+from train.model_config import ModelConfig
+from train.text_tower import TextTower
+from train.vision_tower import encode, make_vision_tower, set_positions
 
-VOCABULARY_SIZE = 49408
-# OpenAI CLIP's pixel statistics, RGB in 0-1.
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+PIXEL_STATISTICS = {
+    "openai": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and deviation of pixels, RGB in 0-1: OpenAI CLIP's, and ImageNet's, which CLIPA's JAX code takes."""
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
+# SigLIP's (arXiv 2303.15343): a scale of 10 and this.
+INITIAL_LOGIT_BIAS = -10.0
 MAX_LOGIT_SCALE = math.log(100)
 
 
-def _vision_tower(config: VisionConfig, embed_dim: int, res: int) -> VisionTransformer:
-    tower = VisionTransformer(
-        img_size=res,
-        patch_size=config.patch_size,
-        embed_dim=config.width,
-        depth=config.depth,
-        num_heads=config.num_heads,
-        mlp_ratio=config.mlp_ratio,
-        class_token=False,
-        global_pool="avg",
-        num_classes=embed_dim,
-    )
-    tower.head = nn.Linear(config.width, embed_dim, bias=False)
-    nn.init.normal_(tower.head.weight, std=config.width**-0.5)
-    return tower
-
-
-class TextBlock(nn.Module):
-    """Pre-norm attention and MLP; causal, so that a token never sees what the budget might have cut after it."""
-
-    def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        width, hidden = config.width, int(config.width * config.mlp_ratio)
-        self.num_heads = config.num_heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.act = nn.GELU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float [B, T, width] to the same."""
-        batch, length, width = x.shape
-        qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.proj(attended.transpose(1, 2).reshape(batch, length, width))
-        update: torch.Tensor = self.fc2(self.act(self.fc1(self.norm2(x))))
-        return x + update
-
-
-class TextTower(nn.Module):
-    """Tokens int64 [B, T] to float [B, embed_dim], pooled where the end of text stands (the largest id)."""
-
-    def __init__(self, config: TextConfig, embed_dim: int, text_tokens: int) -> None:
-        super().__init__()
-        self.token_embedding = nn.Embedding(VOCABULARY_SIZE, config.width)
-        self.positions = nn.Parameter(torch.empty(text_tokens, config.width))
-        self.blocks = nn.ModuleList(TextBlock(config) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, embed_dim, bias=False)
-        self._initialise(config)
-
-    def _initialise(self, config: TextConfig) -> None:
-        """CLIP's own: standard deviations by width and depth (clipa.md section 3 lists the same for CLIPA)."""
-        width = config.width
-        nn.init.normal_(self.token_embedding.weight, std=0.02)
-        nn.init.normal_(self.positions, std=0.01)
-        nn.init.normal_(self.head.weight, std=width**-0.5)
-        for block in self.blocks:
-            assert isinstance(block, TextBlock)
-            nn.init.normal_(block.qkv.weight, std=width**-0.5)
-            nn.init.normal_(block.fc1.weight, std=(2 * width) ** -0.5)
-            for out in (block.proj, block.fc2):
-                nn.init.normal_(out.weight, std=width**-0.5 * (2 * config.depth) ** -0.5)
-            for linear in (block.qkv, block.proj, block.fc1, block.fc2):
-                nn.init.zeros_(linear.bias)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The pooled, projected features; not normalised."""
-        x = self.token_embedding(tokens) + self.positions
-        for block in self.blocks:
-            x = block(x)
-        pooled = x[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=1)]
-        features: torch.Tensor = self.head(self.norm(pooled))
-        return features
-
-
 class CLIP(nn.Module):
-    """Two towers that meet on a sphere. `budget` is what they are built for."""
+    """Two towers that meet on a sphere. `budget` is what they are built for; `seed` decides its image masks."""
 
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
 
-    def __init__(self, config: ModelConfig, budget: TokenBudget) -> None:
+    def __init__(self, config: ModelConfig, budget: TokenBudget, image_positions: str = "fixed", seed: int = 0) -> None:
         super().__init__()
-        self.config, self.budget = config, budget
-        self.vision = _vision_tower(config.vision, config.embed_dim, budget.res)
+        self.config, self.seed = config, seed
+        self.vision = make_vision_tower(config.vision, config.embed_dim, budget.res)
         self.text = TextTower(config.text, config.embed_dim, budget.text_tokens)
-        self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
-        self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1) * 255, persistent=False)
-        self.set_budget(budget)
+        is_sigmoid = config.loss == "sigmoid"
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(10) if is_sigmoid else INITIAL_LOGIT_SCALE))
+        self.logit_bias = nn.Parameter(torch.tensor(INITIAL_LOGIT_BIAS)) if is_sigmoid else None
+        mean, std = PIXEL_STATISTICS[config.pixels]
+        self.register_buffer("pixel_mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+        if config.vision.positions != "learned":
+            set_positions(self.vision, config.vision, budget.res, "fixed")
+        self.set_budget(budget, image_positions)
 
-    def set_budget(self, budget: TokenBudget) -> None:
-        """Fit the towers to another budget in place. Parameters become new objects: make the optimizer afterwards."""
-        vision = self.config.vision
-        self.vision.set_input_size(img_size=(budget.res, budget.res))
-        with torch.no_grad():
-            positions = sincos_2d(budget.res // vision.patch_size, vision.width).to(self.pixel_mean.device)
-            self.vision.pos_embed = nn.Parameter(positions, requires_grad=False)
-            self.text.positions = nn.Parameter(resize_1d(self.text.positions, budget.text_tokens))
-        self.budget = budget
+    def set_budget(self, budget: TokenBudget, image_positions: str = "fixed") -> None:
+        """Fit the towers to another budget in place. Parameters become new objects: make the optimizer afterwards.
 
-    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, 3, R, R] to unit vectors float [B, embed_dim]; pixels are normalised here, on the device."""
-        features: torch.Tensor = self.vision((images.float() - self.pixel_mean) / self.pixel_std)
-        return normalize(features, dim=-1)
+        image_positions: "fixed" or "learned", as in `train.recipe.Stage`.
+        """
+        set_positions(self.vision, self.config.vision, budget.res, image_positions)
+        self.text.set_length(budget.text_tokens)
+        self.budget, self.mask_key = budget, mask_key(budget, self.seed)
+
+    def encode_image(self, images: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
+        """uint8 [B, 3, R, R] to unit vectors float [B, embed_dim]; pixels are normalised here, on the device.
+
+        places: int64 [B], of each image in the run, counted in samples seen: the budget's image mask is drawn from
+        them. None: all patches are seen, as in evaluation.
+        """
+        kept = None
+        if places is not None and self.budget.image_mask != "none":
+            kept = kept_patches(self.budget, self.config.vision.patch_size, self.mask_key, places)
+        pixels = (images.float() - self.pixel_mean) / self.pixel_std
+        return normalize(encode(self.vision, self.config.vision, pixels, kept), dim=-1)
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
         """int64 [B, T] to unit vectors float [B, embed_dim]."""
         return normalize(self.text(tokens), dim=-1)
 
-    def forward(self, images: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Image features, text features and the scale of the logits (a scalar)."""
-        return self.encode_image(images), self.encode_text(tokens), self.logit_scale.exp()
+    def forward(
+        self, images: torch.Tensor, tokens: torch.Tensor, places: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Image features, text features, the scale of the logits (a scalar), and for the sigmoid loss their bias."""
+        scalars = (self.logit_scale.exp(),) if self.logit_bias is None else (self.logit_scale.exp(), self.logit_bias)
+        return self.encode_image(images, places), self.encode_text(tokens), *scalars
+
+    def freeze(self, frozen: tuple[str, ...]) -> None:
+        """Train no parameter whose name begins with one of these. Raises `UserError` for one that begins no name."""
+        names = [name for name, _ in self.named_parameters()]
+        for start in frozen:
+            if not any(name.startswith(start) for name in names):
+                raise UserError("frozen", f"no part of the model is called {start!r}", f"Names: {', '.join(names)}.")
+        for name, parameter in self.named_parameters():
+            if name.startswith(frozen):
+                parameter.requires_grad_(False)
+
+    def set_checkpointing(self, enabled: bool) -> None:
+        """Keep only the blocks' inputs for the backward pass, and compute the rest again."""
+        self.vision.grad_checkpointing = self.text.grad_checkpointing = enabled
 
     def clamp_logit_scale(self) -> None:
-        """Keep the scale in 1 ... 100, as CLIP does after every step."""
-        with torch.no_grad():
-            self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+        """Keep the scale in 1 ... 100, as CLIP does after every step; nothing for a model without bounds."""
+        if self.config.clamp_logit_scale:
+            with torch.no_grad():
+                self.logit_scale.clamp_(0, MAX_LOGIT_SCALE)

@@ -12,45 +12,24 @@ from pipelines.contract import ColorJitter, TokenBudget
 from prep.crops import Augmentation
 from prep.errors import UserError
 from prep.text_masks import TEXT_MASKS
+from train import image_masks
+from train.model_config import ModelConfig, check_model
 
-
-@dataclass(frozen=True, slots=True)
-class VisionConfig:
-    """A plain vision transformer: sides in pixels, widths in channels, mlp_ratio = hidden width / width."""
-
-    patch_size: int
-    width: int
-    depth: int
-    num_heads: int
-    mlp_ratio: float = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class TextConfig:
-    """A causal transformer over byte-pair tokens, pooled at the end of text."""
-
-    width: int
-    depth: int
-    num_heads: int
-    mlp_ratio: float = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """Two towers and the width of the space they meet in."""
-
-    embed_dim: int
-    vision: VisionConfig
-    text: TextConfig
+DECAYS = ("matrices", "kernels")
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    """AdamW. Defaults are CLIPA's: betas (0.9, 0.95), weight decay 0.2 on matrices only, eps 1e-6 (PyTorch code)."""
+    """AdamW. Defaults are CLIPA's: betas (0.9, 0.95), weight decay 0.2, eps 1e-6 (PyTorch code).
+
+    decay: what decays, "matrices" (all of two dimensions, as CLIPA's PyTorch code) or "kernels" (those of linear and
+    patch layers, but no embedding and no position, as its JAX code).
+    """
 
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-6
     weight_decay: float = 0.2
+    decay: str = "matrices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +40,9 @@ class Stage:
     warmup_samples, then a cosine to zero. Optimizer and schedule start afresh in every stage; the temperature goes on.
     crops: "online", drawn by `augmentation` while training; or "bank", those that `prep.build --crops` stored.
     jitter: of colour, on the device; none by default, and `jitter = {}` is CLIPA's for its larger models.
+    image_positions: "fixed", sin-cos computed for the stage's grid; or "learned", what was there before, resized to it
+    and trained. frozen: parts that are not trained, by the beginnings of their parameters' names: ["vision"] is LiT,
+    ["vision.patch_embed", "vision.blocks.0."] the lowest layers.
     """
 
     name: str
@@ -69,6 +51,8 @@ class Stage:
     learning_rate: float
     budget: TokenBudget
     warmup_samples: int = 0
+    image_positions: str = "fixed"
+    frozen: tuple[str, ...] = ()
     augmentation: Augmentation = field(default_factory=Augmentation)
     crops: str = "online"
     jitter: ColorJitter = field(default_factory=lambda: ColorJitter(probability=0.0, gray_probability=0.0))
@@ -88,6 +72,8 @@ class Stage:
 class Recipe:
     """A run. log_every and checkpoint_every count steps; a checkpoint falls on a log step.
 
+    precision: of products, "float32" or "bfloat16" (autocast; weights and the loss stay float32). rollback_after: steps
+    in a row that were not finite, before the run goes back to its last checkpoint's weights.
     shuffle_captions: the control in which images have the captions of others. captions: weights of the store's caption
     sources, of which each image draws one; none given: all alike. weights: of the stores, in the order in which
     `train.run` is given them, mixed exactly; none given: every row of every store once an epoch. window: rows that are
@@ -105,6 +91,8 @@ class Recipe:
     captions: dict[str, float] = field(default_factory=dict)
     weights: tuple[int, ...] = ()
     window: int = 0
+    precision: str = "float32"
+    rollback_after: int = 5
 
     @property
     def num_samples(self) -> int:
@@ -131,16 +119,8 @@ def check(recipe: Recipe, place: str) -> None:
 
     if not recipe.stages:
         raise wrong("stages", "wanted at least one stage, found none", "Add a [[stages]] table.")
-    _check_sizes(recipe, place)
-    for tower_name, tower in (("vision", recipe.model.vision), ("text", recipe.model.text)):
-        if tower.width % tower.num_heads:
-            raise wrong(
-                f"model.{tower_name}",
-                f"width {tower.width} is not a multiple of num_heads {tower.num_heads}",
-                "Change one of the two.",
-            )
-    if recipe.model.vision.width % 4:
-        raise wrong("model.vision.width", "sin-cos positions want a multiple of 4", "Round it.")
+    check_model(recipe.model, place)
+    _check_numbers(recipe, place)
     if recipe.log_every < 1 or recipe.checkpoint_every < recipe.log_every or recipe.checkpoint_every % recipe.log_every:
         raise wrong(
             "checkpoint_every",
@@ -148,23 +128,19 @@ def check(recipe: Recipe, place: str) -> None:
             "Checkpoints fall on log steps: choose a multiple.",
         )
     for number, stage in enumerate(recipe.stages):
-        _check_stage(stage, recipe.model.vision.patch_size, f"{place}, stages.{number}")
+        _check_stage(stage, recipe.model, f"{place}, stages.{number}")
 
 
-def _check_sizes(recipe: Recipe, place: str) -> None:
-    model, optimizer = recipe.model, recipe.optimizer
-    sizes: dict[str, float] = {"model.embed_dim": model.embed_dim, "model.vision.patch_size": model.vision.patch_size}
-    for name, tower in (("vision", model.vision), ("text", model.text)):
-        sizes |= {f"model.{name}.{key}": getattr(tower, key) for key in ("width", "depth", "num_heads")}
-        sizes[f"model.{name}.mlp_ratio"] = tower.mlp_ratio * tower.width
-    for key, size in sizes.items():
-        if not 1 <= size < math.inf:
-            raise UserError(f"{place}, {key}", "too small: wanted at least 1", "Change the recipe.")
+def _check_numbers(recipe: Recipe, place: str) -> None:
+    optimizer = recipe.optimizer
     numbers = [
+        ("precision", recipe.precision in ("float32", "bfloat16"), recipe.precision, "float32 or bfloat16"),
+        ("rollback_after", recipe.rollback_after > 0, recipe.rollback_after, "at least 1 step"),
         ("window", recipe.window >= 0, recipe.window, "0 or more rows"),
         ("seed", 0 <= recipe.seed < 2**63, recipe.seed, "0 to 2^63 - 1"),
         ("optimizer.betas", all(0 <= beta < 1 for beta in optimizer.betas), optimizer.betas, "0 to less than 1"),
         ("optimizer.eps", 0 < optimizer.eps < 1, optimizer.eps, "more than 0, less than 1"),
+        ("optimizer.decay", optimizer.decay in DECAYS, optimizer.decay, " or ".join(DECAYS)),
         ("optimizer.weight_decay", 0 <= optimizer.weight_decay < math.inf, optimizer.weight_decay, "0 or more"),
     ]
     for key, holds, value, wanted in numbers:
@@ -172,8 +148,9 @@ def _check_sizes(recipe: Recipe, place: str) -> None:
             raise UserError(f"{place}, {key}", f"wanted {wanted}, found {value}", "Change the recipe.")
 
 
-def _check_stage(stage: Stage, patch_size: int, place: str) -> None:
-    budget = stage.budget
+def _check_stage(stage: Stage, model: ModelConfig, place: str) -> None:
+    budget, patch_size = stage.budget, model.vision.patch_size
+    positions_fit = stage.image_positions == "learned" or model.vision.positions != "learned"
     rules = [
         (stage.samples > 0, "samples", f"wanted more than 0, found {stage.samples}"),
         (stage.batch_size > 1, "batch_size", f"a contrastive loss wants at least 2, found {stage.batch_size}"),
@@ -187,6 +164,11 @@ def _check_stage(stage: Stage, patch_size: int, place: str) -> None:
             budget.res > 0 and budget.res % patch_size == 0,
             "budget.res",
             f"{budget.res} px is not a multiple of the patch size {patch_size}",
+        ),
+        (
+            stage.image_positions in ("fixed", "learned") and positions_fit,
+            "image_positions",
+            f"wanted fixed or learned, and learned for a model that begins so; found {stage.image_positions!r}",
         ),
         (stage.crops in ("online", "bank"), "crops", f"wanted online or bank; found {stage.crops!r}"),
         (budget.text_tokens >= 3, "budget.text_tokens", f"wanted at least 3, found {budget.text_tokens}"),
@@ -214,3 +196,5 @@ def _check_stage(stage: Stage, patch_size: int, place: str) -> None:
     for holds, key, problem in rules:
         if not holds:
             raise UserError(f"{place}.{key}", problem, "Change the recipe, or override it: stages.0.budget.res=112")
+    if no_mask := image_masks.wrong(budget, patch_size):
+        raise UserError(f"{place}.budget.image_mask", no_mask, "Change the recipe, or override it.")
