@@ -22,6 +22,7 @@ from rich.console import Console
 
 from eval.compare import compare
 from eval.programs import run_program
+from eval.report import write_report
 from prep.errors import UserError, run_main
 from prep.files import is_empty, read_json, write_json
 from prep.store import parse_manifest
@@ -187,6 +188,7 @@ What happened
   Time: {times}. Disk: {summary["disk_bytes"] / 1e6:,.0f} MB.
 
 Look at
+  {out}/run/report.html           all of it on one page
   {out}/run/eval/zeroshot.png     what it takes pictures for
   {out}/run/eval/retrieval.png    what it finds for a caption
   {out}/run/eval/curves.png       the loss over samples seen and over compute
@@ -226,6 +228,7 @@ def main(argv: list[str] | None = None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     all_steps = list(steps(args.out, args.pairs, args.seed, recipe, args.overrides))
     seconds = run_steps(args.out, all_steps, settings, args.fresh, console)
+    write_report(args.out / "run")
     print(_screen(args.out, summarise(args.out, recipe, seconds), recipe), flush=True)
     if args.compare:
         compare(args.out, recipe, list(dict.fromkeys(args.seeds)), console)

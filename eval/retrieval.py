@@ -116,11 +116,15 @@ def chance_recall(k: int, num_answers: int, num_right: int = 1) -> float:
     return 1.0 - comb(num_answers - num_right, drawn) / comb(num_answers, drawn)
 
 
+class NotFinite(UserError):
+    """A model whose embeddings are no numbers: its own fault, not that of what it is evaluated on."""
+
+
 def check_finite(features: Tensor, what: str) -> Tensor:
-    """The features unchanged. Raises `UserError` when any is not finite: next to NaN every answer would look right."""
+    """The features unchanged. Raises `NotFinite` when any is not finite: next to NaN every answer would look right."""
     bad = int((~features.isfinite().all(dim=1)).sum())
     if bad:
-        raise UserError(
+        raise NotFinite(
             "the model",
             f"wanted finite embeddings, but {bad:,} of {len(features):,} {what} came out as NaN or infinity",
             "The training diverged: evaluate an earlier checkpoint (--checkpoint), or train at a lower learning rate.",

@@ -1,6 +1,7 @@
 """Evaluate a training run: zero-shot classification, retrieval, and the pictures of both.
 
     python -m eval.run RUN --zeroshot animals/ --retrieval heldout_store/
+    python -m eval.run RUN --zeroshot animals/ --watch      follow a training, checkpoint by checkpoint (eval/watch.py)
 
 animals/ holds one folder of images per class; your own two folders will do. heldout_store/ is a folder that prep.build
 wrote from pairs that the run was not trained on. Images are seen at the res, and prompts and captions at the number of
@@ -10,9 +11,12 @@ text tokens, that the checkpoint was trained at last. In RUN/eval/ lie afterward
     curves.png       loss and learning rate over samples seen and over compute
     zeroshot.png     images and what they were taken for (zeroshot-2.png for a second folder, and so on)
     retrieval.png    some captions and the images they found
+
+and RUN/report.html tells the whole run on one page (eval.report).
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,27 +27,18 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import figures, retrieval, zeroshot
-from eval.class_folder import open_class_folder
+from eval.evaluation import Evaluation
 from eval.figures import percent
-from eval.templates import TEMPLATES, find_templates
+from eval.report import write_report
+from eval.templates import TEMPLATES
+from eval.watch import watch
 from eval.zeroshot import interval_text
-from pipelines.contract import TokenBudget
-from pipelines.store_view import ImageView
 from prep.errors import UserError, run_main
 from prep.files import write_json
-from prep.store import open_store, parse_manifest
 from train.checkpoint import load_model
 from train.log import read_log
 
 _NUM_NAMED = 5
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        problem = str(error).splitlines()[0]
-        raise UserError(f"--device {device}", f"torch cannot use it: {problem}", "Choose cpu or cuda.") from error
 
 
 def _draw_curves(run: Path, out: Path) -> bool:
@@ -52,24 +47,6 @@ def _draw_curves(run: Path, out: Path) -> bool:
     if lines:
         figures.curves(lines, out / "curves.png")
     return bool(lines)
-
-
-def _check_data(run: Path, budget: TokenBudget, zeroshot_dirs: Sequence[Path], retrieval_store: Path | None) -> None:
-    if not zeroshot_dirs and retrieval_store is None:
-        raise UserError("eval.run", "wanted something to evaluate on, found nothing", "Give --zeroshot or --retrieval.")
-    for folder in zeroshot_dirs:
-        open_class_folder(folder)
-    if retrieval_store is not None:
-        store = open_store(retrieval_store)
-        ImageView(store, budget.res)
-        kept, found = run / "manifest.json", store.manifest.tokenizer
-        # Imported weights that were not trained on have none.
-        trained = parse_manifest(kept).tokenizer if kept.exists() else found
-        if trained != found:
-            problem = f"wanted the token ids that the run was trained on ({trained}), found those of {found}"
-            raise UserError(
-                str(retrieval_store), problem, "Build the store again with the run's version of this project."
-            )
 
 
 def evaluate_run(
@@ -81,37 +58,34 @@ def evaluate_run(
     templates: str = "simple",
     batch_size: int = 128,
     device: str = "cpu",
+    ema: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, draw the pictures and return what `eval.json` in `out` (default: RUN/eval) holds.
 
-    Keys: run, checkpoint, samples_seen, recipe, model, budget, zeroshot (a list, one `ZeroShotResult.to_json()` a
+    Keys: run, checkpoint, samples_seen, ema, recipe, model, budget, zeroshot (a list, one `ZeroShotResult.to_json()` a
     folder), retrieval (`RetrievalResult.to_json()` or None), figures (names of files beside it). `eval.json` is
     written last. Raises `UserError` when the run, a folder or the store is not what it should be, before any model
     runs where it can.
     """
-    _check_device(device)
-    find_templates(templates)
-    loaded = load_model(run, checkpoint, device)
-    _check_data(run, loaded.budget, zeroshot_dirs, retrieval_store)
+    asked = Evaluation(tuple(zeroshot_dirs), retrieval_store, templates, batch_size, device, ema)
+    asked.check_machine()
+    loaded = load_model(run, checkpoint, device, ema=ema)
+    asked.check_data()
+    asked.check_run(run, [loaded.budget.res])
     out = out or run / "eval"
     names = ["curves.png"] if _draw_curves(run, out) else []
-    classified, retrieved = [], None
-    text = loaded.recipe.model.text
-    of_text: dict[str, Any] = {"tokenizer": text.tokenizer, "end_token": text.end_token}
-    for number, folder in enumerate(zeroshot_dirs, start=1):
-        classified.append(
-            zeroshot.evaluate(loaded.model, loaded.budget, folder, templates, batch_size, device, **of_text)
-        )
+    classified, retrieved = asked.of(loaded)
+    for number, result in enumerate(classified, start=1):
         names.append("zeroshot.png" if number == 1 else f"zeroshot-{number}.png")
-        zeroshot.draw(classified[-1], out / names[-1])
-    if retrieval_store is not None:
-        retrieved = retrieval.evaluate(loaded.model, loaded.budget, retrieval_store, batch_size, device, **of_text)
+        zeroshot.draw(result, out / names[-1])
+    if retrieved is not None:
         names.append("retrieval.png")
         retrieval.draw(retrieved, out / names[-1])
     report: dict[str, Any] = {
         "run": str(run),
         "checkpoint": str(loaded.path),
         "samples_seen": loaded.samples_seen,
+        "ema": ema,
         "recipe": loaded.recipe.name,
         "model": asdict(loaded.recipe.model),
         "budget": asdict(loaded.budget),
@@ -180,11 +154,13 @@ def _parser() -> argparse.ArgumentParser:
         help="one folder per class; may be repeated",
     )
     add("--retrieval", type=Path, metavar="STORE", help="a store of held-out pairs, built at the run's last res")
-    add("--checkpoint", default="latest", help="samples seen of a checkpoint (default: latest)")
-    add("--out", type=Path, metavar="DIR", help="where the results go (default: RUN/eval)")
+    add("--watch", action="store_true", help="evaluate each checkpoint of a run under way, until its last")
+    add("--checkpoint", default=None, help="samples seen of a checkpoint (default: latest)")
+    add("--ema", action="store_true", help="the averaged weights, of a run trained with --ema")
+    add("--out", type=Path, metavar="DIR", help="where the results and the report go (default: RUN/eval and RUN)")
     add("--templates", default="simple", help=f"prompt templates, one of: {', '.join(TEMPLATES)} (default: simple)")
     add("--batch-size", type=int, default=128, help="images, or pairs, at a time (default: 128)")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu (default: cuda if there)")
+    add("--device", help="cuda or cpu (default: cuda if there; with --watch cpu, for the trainer needs its GPU)")
     return parser
 
 
@@ -193,11 +169,20 @@ def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     if args.batch_size < 1:
         raise UserError("--batch-size", f"wanted at least 1, found {args.batch_size}", "Leave it out for 128.")
+    device = args.device or ("cuda" if torch.cuda.is_available() and not args.watch else "cpu")
+    if args.watch:
+        for option, value in (("--checkpoint", args.checkpoint), ("--out", args.out)):
+            if value is not None:
+                problem = "--watch evaluates every checkpoint, into RUN/eval"
+                raise UserError(option, problem, "Leave one of the two out.")
+        os.nice(10)
+        folders = tuple(args.zeroshot)
+        watch(args.run, Evaluation(folders, args.retrieval, args.templates, args.batch_size, device, args.ema))
+        return
     out = args.out or args.run / "eval"
-    report = evaluate_run(
-        args.run, args.zeroshot, args.retrieval, args.checkpoint, out, args.templates, args.batch_size, args.device
-    )
-    print_report(report, out)
+    how = (args.checkpoint or "latest", out, args.templates, args.batch_size, device, args.ema)
+    print_report(evaluate_run(args.run, args.zeroshot, args.retrieval, *how), out)
+    print(write_report(args.run, args.out / "report.html" if args.out else None, out))
 
 
 if __name__ == "__main__":

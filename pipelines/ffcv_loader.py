@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pipelines.contract import Draws
 from pipelines.drawing import Drawn
 from pipelines.mapped import Addresses, views
-from pipelines.pixels import DamagedPixelsError, cut
+from pipelines.pixels import DamagedPixelsError, cut_into
 from pipelines.torch_loader import TorchLoader
 from prep.errors import UserError
 from prep.store import Store
@@ -93,7 +93,7 @@ class FfcvLoader(TorchLoader):
                 raise DamagedPixelsError(place, "FFCV's TurboJPEG does not decode it")
             if not own:
                 decoded = scratch[: 3 * height * width].reshape(height, width, 3)
-                pixels[place] = cut(decoded, drawn.boxes[place].tolist(), res).permute(1, 2, 0).numpy()
+                cut_into(pixels[place], decoded, drawn.boxes[place].tolist())
 
     def _starts(self, drawn: Drawn, places: NDArray[np.int64]) -> Addresses:
         """Where the images at these places of a batch begin in the mapped files, int64 [n]."""

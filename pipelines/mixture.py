@@ -42,7 +42,11 @@ class Mixture:
 
     def at(self, start: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows, counted through all stores, and their epochs in their own store, int64 [count] each."""
-        positions = np.arange(start, start + count, dtype=np.int64)
+        return self.of(np.arange(start, start + count, dtype=np.int64))
+
+    def of(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The same of any positions, int64 [n]."""
+        count = len(positions)
         if not self.weights:
             return self._shuffled(positions, int(self._starts[-1]), self.seed)
         block_size = sum(self.weights)

@@ -10,6 +10,9 @@ from torch.nn.functional import interpolate
 
 Pixels = NDArray[np.uint8]
 
+_resize = torch._C._nn._upsample_bicubic2d_aa
+"""What `interpolate` itself calls; but this takes memory to write to, and Python does less around it."""
+
 
 class DamagedPixelsError(ValueError):
     """A stored copy that does not decode. place: in the batch."""
@@ -41,10 +44,22 @@ def cut(pixels: Pixels, box: Sequence[int], res: int) -> torch.Tensor:
 
     Bicubic is what CLIPA's PyTorch recipes use (torchvision's RandomResizedCrop with interpolation="bicubic").
     """
+    return interpolate(_channels_last(_box(pixels, box)), (res, res), mode="bicubic", antialias=True)[0]
+
+
+def cut_into(out: Pixels, pixels: Pixels, box: Sequence[int]) -> None:
+    """The same into `out`, uint8 [res, res, 3]."""
+    _resize(_channels_last(_box(pixels, box)), out.shape[:2], False, None, out=_channels_last(out))
+
+
+def _box(pixels: Pixels, box: Sequence[int]) -> Pixels:
     top, left, height, width = box
+    return pixels[top : top + height, left : left + width]
+
+
+def _channels_last(pixels: Pixels) -> torch.Tensor:
     # The batch axis comes before the permutation: torch then sees channels last, its fast path, not a strided plane.
-    part = torch.from_numpy(pixels[top : top + height, left : left + width])[None].permute(0, 3, 1, 2)
-    return interpolate(part, (res, res), mode="bicubic", antialias=True)[0]
+    return torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
 
 
 def fill(
@@ -66,11 +81,29 @@ def fill(
             flat[place] = encoded[place]
         for place in np.flatnonzero(is_own & ~is_raw).tolist():
             decode(encoded[place], res, res, False, out[place])
-        for place in np.flatnonzero(~is_own).tolist():
-            pixels = decode(encoded[place], int(sizes[1][place]), int(sizes[0][place]), bool(is_raw[place]))
-            out[place] = cut(pixels, boxes[place].tolist(), res).permute(1, 2, 0).numpy()
+        # One piece of memory for all copies that are cut stays in the processor's caches.
+        num_bytes = (3 * sizes[0] * sizes[1])[~is_own]
+        scratch = np.empty(int(num_bytes.max(initial=0)), np.uint8)
+        with torch.inference_mode():  # less to note for each call
+            for place in np.flatnonzero(~is_own).tolist():
+                size = int(sizes[1][place]), int(sizes[0][place])
+                held = scratch[: 3 * size[0] * size[1]].reshape(*size, 3)
+                _cut_stored(out[place], encoded[place], held, bool(is_raw[place]), boxes[place].tolist())
     except ValueError as error:
         raise DamagedPixelsError(place, str(error)) from error
+
+
+def _cut_stored(out: Pixels, encoded: Pixels, held: Pixels, is_raw: bool, box: Sequence[int]) -> None:
+    """Decode into `held`, and cut."""
+    height, width = held.shape[:2]
+    if not is_raw:
+        cut_into(out, decode(encoded, height, width, False, held), box)
+        return
+    # Of raw pixels no more than the box is copied; torch wants memory that it may write to.
+    part = _box(encoded.reshape(height, width, 3), box)
+    own = held.reshape(-1)[: part.size].reshape(part.shape)
+    own[:] = part
+    cut_into(out, own, (0, 0, *part.shape[:2]))
 
 
 def central_boxes(widths: NDArray[np.int64], heights: NDArray[np.int64]) -> NDArray[np.int64]:

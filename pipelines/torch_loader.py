@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from pipelines.buffers import Buffers
 from pipelines.contract import Batch, Draws
+from pipelines.damage import DamagedError
 from pipelines.drawing import Drawer, Drawn
 from pipelines.mapped import gather_into
 from pipelines.pixels import DamagedPixelsError, fill
 
 BATCHES_AHEAD = 2
 """Prepared beyond the one that is being waited for: a slow step does not stop reading before these are full."""
+
+_ROWS_AT_ONCE = 4096
+"""Drawn in one go, in as many whole batches: calling numpy for each of 1,024 costs as much again as what it does."""
 
 _CHUNK_ROWS = 128
 """Of a batch, prepared in one go by one thread."""
@@ -57,21 +61,35 @@ class TorchLoader:
                 yield self._whole(_Begun(start, self._drawer(start), buffers.take(), []))
                 start += self.draws.batch_size
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="loader")
-        ahead = deque([pool.submit(self._begin, pool, start, buffers.take())])
+        num_at_once = max(1, _ROWS_AT_ONCE // self.draws.local_batch_size)
+        drawn, ahead = deque[Drawn](), deque[_Begun]()
+        drawing: Future[list[Drawn]] | None = pool.submit(self._drawer.several, start, 1)
         try:
             while True:
-                # The chunks of one batch are in the pool before the next batch begins: so the first comes first.
-                begun = ahead.popleft().result()
-                while len(ahead) < BATCHES_AHEAD:
+                while len(ahead) <= BATCHES_AHEAD and (drawn or not ahead or _is_there(drawing)):
+                    if not drawn:
+                        assert drawing is not None
+                        drawn.extend(drawing.result())
+                        drawing = None
+                    ahead.append(self._begin(pool, start, drawn.popleft(), buffers.take()))
                     start += self.draws.batch_size
-                    ahead.append(pool.submit(self._begin, pool, start, buffers.take()))
-                yield self._whole(begun)
+                    # After the chunks of this batch, which is waited for, and before those of the next.
+                    if drawing is None:
+                        drawing = pool.submit(self._draw, start + len(drawn) * self.draws.batch_size, num_at_once)
+                yield self._whole(ahead.popleft())
         finally:
             if not is_finalizing():  # a loader that was abandoned meets its end with the interpreter's
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _begin(self, pool: ThreadPoolExecutor, start: int, pixels: NDArray[np.uint8]) -> _Begun:
-        begun = _Begun(start, self._drawer(start), pixels, [])
+    def _draw(self, start: int, num: int) -> list[Drawn]:
+        """So many batches, or the first alone where there is damage: a batch that is whole comes before it is told."""
+        try:
+            return self._drawer.several(start, num)
+        except DamagedError:
+            return [self._drawer(start)]
+
+    def _begin(self, pool: ThreadPoolExecutor, start: int, drawn: Drawn, pixels: NDArray[np.uint8]) -> _Begun:
+        begun = _Begun(start, drawn, pixels, [])
         for first in range(0, len(pixels), _CHUNK_ROWS):
             rows = slice(first, first + _CHUNK_ROWS)
             begun.chunks.append(pool.submit(self._fill, begun.drawn, pixels, rows))
@@ -106,6 +124,10 @@ class TorchLoader:
                     chunk.cancel()
                     chunk.exception() if not chunk.cancelled() else None
                 begun = _Begun(begun.start, self._drawer(begun.start), begun.pixels, [])
+
+
+def _is_there(drawing: Future[list[Drawn]] | None) -> bool:
+    return drawing is not None and drawing.done() and drawing.exception() is None
 
 
 def _batch(drawn: Drawn, pixels: NDArray[np.uint8]) -> Batch:

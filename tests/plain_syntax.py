@@ -22,7 +22,7 @@ def words_and_classes(caption: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 @cache
 def syntax_torch(caption: str, text_tokens: int, clip: Tokenizer) -> list[int]:
-    """clipa.md 1.2: the T - 2 best words as one string, encoded; cut to T with the end of text last; zero padded."""
+    """CLIPA's PyTorch rule: the T - 2 best words as one string, encoded; cut to T with the end of text last; zero padded."""
     words, classes = words_and_classes(caption)
     best = sorted(range(len(words)), key=lambda place: classes[place])[: text_tokens - 2]
     ids = clip.encode(" ".join(words[place] for place in sorted(best)))[: text_tokens - 2]
@@ -31,7 +31,7 @@ def syntax_torch(caption: str, text_tokens: int, clip: Tokenizer) -> list[int]:
 
 
 def syntax_jax(caption: str, text_tokens: int, bert: BertTokenizer) -> list[int]:
-    """clipa.md 1.3: [CLS] and T - 1 pieces, of the T - 1 best words where there are more words; zero padded."""
+    """Its JAX rule: [CLS] and T - 1 pieces, of the T - 1 best words where there are more words; zero padded."""
     words = [list(ids) for ids, _, _ in bert.encode_words(caption.lower())]
     pieces = [id_ for ids in words for id_ in ids][: text_tokens - 1]
     if len(words) > text_tokens - 1:

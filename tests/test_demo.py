@@ -51,7 +51,7 @@ def test_the_screen_says_what_happened_and_what_it_names_exists(finished_demo: F
     for part in ("What happened", "Look at", "Your own pairs", "--compare"):
         assert part in screen
     named = [word for line in screen.split("Look at")[1].split("Your own")[0].splitlines() for word in line.split()[:1]]
-    assert len(named) == 4
+    assert len(named) == 5
     assert all(Path(name).is_file() for name in named)
 
 

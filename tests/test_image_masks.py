@@ -53,7 +53,7 @@ def test_patches_are_distinct_ascending_and_as_many_as_the_budget_says(
     [(224, 14, 0.3, 179), (336, 14, 0.4, 345), (224, 14, 0.4, 153), (80, 8, 0.9, 10)],
 )
 def test_random_keeps_as_many_as_clipa(res: int, patch: int, ratio: float, tokens: int) -> None:
-    """clipa.md section 2: int(N (1 - r)) of 256 and 576; and of 100 a tenth, in spite of how 1 - 0.9 is rounded."""
+    """As its code does: int(N (1 - r)) of 256 and 576; and of 100 a tenth, in spite of how 1 - 0.9 is rounded."""
     assert num_kept(TokenBudget(res, 4, image_mask="random", image_mask_ratio=ratio), patch) == tokens
 
 

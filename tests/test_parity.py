@@ -100,7 +100,7 @@ def test_models_have_open_clips_sizes(theirs: str, ours: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "total", "vision", "text"),
-    # clipa.md section 3, in millions, from open_clip's docs/model_profile.csv.
+    # In millions, from open_clip's docs/model_profile.csv.
     [("l14_v2", 414.21, 304.0, 110.3), ("h14_v2", 968.24, 632.1, 336.2), ("bigg14_v2", 2517.22, 1844.9, 672.3)],
 )
 def test_parameters_are_as_many_as_published(name: str, total: float, vision: float, text: float) -> None:

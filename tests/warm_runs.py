@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 from prep.errors import run_main
+from prep.files import hash_file
 from prep.store import Store
 from train import checkpoint
+from train.health import read_events
 from train.log import Line, read_log
 from train.run import main
 
@@ -76,7 +78,7 @@ class Running:
 
 
 def start(argv: list[str], screens: Path, world: int = 1, prepare: Prepare | None = None) -> Running:
-    """Start train.run. screens: prefix of files. prepare: called in each process first, with `RANK` in its environment."""
+    """Start train.run. screens: prefix of files. prepare: called first in each process, which has its RANK set."""
     places = [screens.with_name(f"{screens.name}-{rank}.txt") for rank in range(world)]
     port, pids = free_port() if world > 1 else 0, []
     for rank, screen in enumerate(places):
@@ -94,7 +96,7 @@ def _live(argv: list[str], screen: Path, environment: dict[str, str], prepare: P
         descriptor = os.open(screen, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         os.environ.update(environment, MASTER_ADDR="127.0.0.1")
         if prepare is not None:
             prepare()
@@ -143,8 +145,8 @@ def same_at_all_times(run: Path) -> list[tuple[object, ...]]:
     return [tuple(getattr(line, name) for name in names) for line in read_log(run)]
 
 
-def contents(run: Path) -> Iterator[tuple[str, bytes | list[tuple[object, ...]]]]:
-    """What must be alike in two runs that are the same: the last checkpoint's tensors, and the log."""
-    for path in sorted(checkpoint.found(run)[-1].glob("*.safetensors")):
-        yield path.name, path.read_bytes()
-    yield "log", same_at_all_times(run)
+def contents(run: Path) -> dict[str, object]:
+    """What must be alike in two runs that are the same: every tensor of what they end with, the log, the events."""
+    files = {path.name: hash_file(path) for path in checkpoint.found(run)[-1].glob("*.safetensors")}
+    left = [path.name for path in checkpoint.folder(run).iterdir() if path.name.endswith(".tmp")]
+    return {**files, "log": same_at_all_times(run), "events": read_events(run), "left over": left}

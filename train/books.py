@@ -28,8 +28,12 @@ class Books:
             return
         self._log, self._events = Log(run, samples_seen), Events(run, samples_seen)
         self._health.remember(read_log(run), read_events(run))
-        # purge_step: what a killed run told after its last checkpoint is told again.
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=samples_seen + 1)
+        # purge_step: what a killed run told after its last checkpoint is told again. It cuts all curves of a folder
+        # at one step, so the curve that is not over samples has a folder of its own.
+        lines, board = read_log(run), run / "tensorboard"
+        self._board = SummaryWriter(str(board), purge_step=samples_seen + 1)
+        gigaflops = _gigaflops(lines[-1]) + 1 if lines else 0
+        self._by_flops = SummaryWriter(str(board / "flops"), purge_step=gigaflops)
         if wandb:
             self._wandb = _wandb_run(wandb, run, recipe)
 
@@ -45,8 +49,9 @@ class Books:
         numbers = {name: value for name, value in asdict(line).items() if name in _SHOWN and value is not None}
         for name, value in numbers.items():
             self._board.add_scalar(name, value, line.samples_seen)
-        self._board.add_scalar("loss over FLOPs", line.loss, round(line.flops / 1e9))
-        self._board.flush()
+        self._by_flops.add_scalar("loss over GFLOPs", line.loss, _gigaflops(line))
+        for board in (self._board, self._by_flops):
+            board.flush()
         if self._wandb is not None:
             self._wandb.log(numbers | {"samples_seen": line.samples_seen, "flops": line.flops})
         self.tell(self._health.of_line(line))
@@ -61,8 +66,13 @@ class Books:
         """Everything is on disk."""
         if self._is_first:
             self._board.close()
+            self._by_flops.close()
             if self._wandb is not None:
                 self._wandb.finish()
+
+
+def _gigaflops(line: Line) -> int:
+    return round(line.flops / 1e9)
 
 
 def _wandb_run(project: str, run: Path, recipe: Recipe) -> Any:

@@ -120,6 +120,12 @@ def prune(run: Path, keep: int, always: Callable[[int], bool]) -> None:
             shutil.rmtree(path.rename(path.with_name(f".{path.name}.old.tmp")))
 
 
+def tidy(run: Path) -> None:
+    """Delete what a kill left half-written or half-deleted; for the program that holds the run folder."""
+    for path in folder(run).glob(".*.tmp"):
+        shutil.rmtree(path)
+
+
 def read_state(path: Path) -> State:
     """The state of a checkpoint."""
     return State(**read_json(path / "state.json"))

@@ -1,9 +1,12 @@
 """Whether stores can serve a recipe: said before a run begins, naming the stage and what to build."""
 
+import torch
+
 from pipelines.mixture import Mixture
 from pipelines.store_view import ImageView, TextView
 from prep.errors import UserError
 from prep.store import CONTEXT_LENGTH, Store
+from train.model import CLIP
 from train.recipe import Recipe
 
 
@@ -16,6 +19,8 @@ def check_fit(recipe: Recipe, stores: tuple[Store, ...], world: int = 1) -> None
     Mixture(tuple(store.manifest.num_samples for store in stores), recipe.weights, recipe.seed)
     for store in stores:
         _check_columns(recipe, store)
+    if any(stage.frozen for stage in recipe.stages):
+        _check_frozen(recipe)
     for number, stage in enumerate(recipe.stages):
         for store, weight in zip(stores, recipe.weights, strict=False):
             share = -(-stage.batch_size * weight // sum(recipe.weights))
@@ -54,3 +59,17 @@ def _check_columns(recipe: Recipe, store: Store) -> None:
                 f"wanted {stage.budget.text_tokens}, but the store holds {CONTEXT_LENGTH} tokens a caption",
                 "Use fewer.",
             )
+
+
+def _check_frozen(recipe: Recipe) -> None:
+    stages = recipe.stages
+    with torch.device("meta"):
+        model = CLIP(recipe.model, stages[0].budget, stages[0].image_positions)
+    for number, stage in enumerate(stages):
+        place = f"{recipe.name}, stages.{number}.frozen"
+        try:
+            model.freeze(stage.frozen)
+        except UserError as error:
+            raise UserError(place, error.problem, error.remedy) from error
+        if all(name.startswith(stage.frozen) for name, _ in model.named_parameters()):
+            raise UserError(place, "nothing is left to train", "Freeze less.")

@@ -21,7 +21,7 @@ from prep.files import written_aside
 from train.log import Line
 from train.recipe import Recipe
 
-# CLIPA's peak rate for a first stage, a sample of the batch (clipa.md section 4: 8e-6 per 256).
+# CLIPA's peak rate for a first stage, a sample of the batch (8e-6 per 256, in its scripts).
 _RATE_PER_SAMPLE = 8e-6 / 256
 _RATE_TIMES = 32
 _STUCK_LINES = 5
@@ -82,7 +82,7 @@ class Health:
     def __init__(self, recipe: Recipe, num_features_alike: float = _ALIKE) -> None:
         self._recipe, self._alike = recipe, num_features_alike
         self._told: set[tuple[int, str]] = set()
-        self._stuck = 0
+        self._stage, self._stuck = 0, 0
         self._before: deque[float] = deque(maxlen=8)
 
     def remember(self, lines: list[Line], events: list[Event]) -> None:
@@ -93,8 +93,6 @@ class Health:
 
     def of_stage(self, number: int, samples_seen: int) -> list[Event]:
         """What can be said before a stage begins."""
-        self._before.clear()
-        self._stuck = 0
         stage = self._recipe.stages[number]
         rule = _RATE_PER_SAMPLE * stage.batch_size
         if stage.warmup_samples < stage.batch_size and stage.learning_rate > _RATE_TIMES * rule:
@@ -105,6 +103,9 @@ class Health:
 
     def of_line(self, line: Line) -> list[Event]:
         """What a log line gives cause to say."""
+        if line.stage != self._stage:
+            self._stage, self._stuck = line.stage, 0
+            self._before.clear()
         stage = self._recipe.stages[line.stage]
         contrastive = self._recipe.model.loss == "contrastive"
         at = line.samples_seen, line.stage

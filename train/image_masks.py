@@ -2,7 +2,7 @@
 
 Drawn on the device from a counter, with no generator, no copy to the host and shapes that depend on the budget alone,
 so that a compiled model stays one graph. All images of a stage keep the same number of patches, `num_kept`. What the
-masks are: clipa.md section 2; neither of CLIPA's code bases has `grid` or `block`, whose details below are ours.
+masks are: arXiv 2305.07017, figure 1; neither of CLIPA's code bases has `grid` or `block`: those details are ours.
 
     random   any patches, a set of its own for each image (FLIP, arXiv 2212.00794)
     grid     the same places of every 2 x 2 window: the top left one, the diagonal, or all but the bottom right one

@@ -1,8 +1,9 @@
 """The run's log: one console line a log step, and the same as one JSON object in metrics.jsonl."""
 
 import json
+import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from prep.errors import UserError
@@ -13,12 +14,13 @@ from prep.files import written_aside
 class Line:
     """One log step.
 
-    loss is the mean since the line before. samples_per_second and data_wait (share of the time spent waiting for the
-    loader) leave out the first steps after a start or a new stage, and are None where there were only such. seconds: of
-    training, since the run began. flops: so far. num_replaced: samples shown in place of damaged ones, since the stage
-    was begun or gone on with. num_skipped: steps not taken so far, for what was not finite. similarity: mean cosine of
-    the last batch's image features with one another. mfu: useful FLOPs over what the device could do, where that is
-    known. memory: bytes, the most so far, of the device on a GPU and else of the process.
+    loss is the mean since the line before, NaN (null in the file) where no step was taken. samples_per_second and
+    data_wait (share of the time spent waiting for the loader) leave out the first steps after a start or a new stage,
+    and are None where there were only such. seconds: of training, since the run began. flops: so far. num_replaced:
+    samples shown in place of damaged ones, since the stage was begun or gone on with. num_skipped: steps not taken so
+    far, for what was not finite. similarity: mean cosine of the last batch's image features with one another. mfu:
+    useful FLOPs over what the device could do, where that is known. memory: bytes, the most so far, of the device on a
+    GPU and else of the process.
     """
 
     samples_seen: int
@@ -63,7 +65,8 @@ def read_log(run: Path) -> list[Line]:
     lines = []
     for number, line in enumerate(whole, start=1):
         try:
-            lines.append(Line(**json.loads(line)))
+            found = Line(**json.loads(line))
+            lines.append(replace(found, loss=math.nan) if found.loss is None else found)
         except (ValueError, TypeError) as error:
             place, problem = f"{path}, line {number}", f"wanted a log step, but {error}"
             raise UserError(place, problem, "Remove the line.") from error
@@ -89,4 +92,5 @@ class Log:
 
 
 def _encoded(line: Line) -> bytes:
-    return json.dumps(asdict(line)).encode() + b"\n"
+    values = asdict(line) | {"loss": line.loss if math.isfinite(line.loss) else None}
+    return json.dumps(values).encode() + b"\n"

@@ -1,6 +1,6 @@
 """What a model is made of: two towers, each with what CLIPA's families differ in. `train.models` names those of CLIPA.
 
-Where a key names a choice, clipa.md section 3 says who chose what. Defaults are those of the demo's small model.
+Where a key names a choice, its values are named after who chose so. Defaults are those of the demo's small model.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""CLIPA's models by name: sizes and families as clipa.md section 3 lists them. A recipe says `model = "l14_v2"`.
+"""CLIPA's models by name: sizes and families as its two code bases have them. A recipe says `model = "l14_v2"`.
 
 Sizes: widths, depths, heads and hidden widths of both towers. Families:
 
@@ -81,7 +81,7 @@ def _v2(size: _Size, pool: str = "mean") -> ModelConfig:
 MODELS = {
     **{f"{name}_v1": _v1(size) for name, size in _SIZES.items()},
     **{f"{name}_v2": _v2(size) for name, size in _SIZES.items()},
-    # The JAX code's scaling study pools the class token (clipa.md section 4.2).
+    # The JAX code's scaling study pools the class token (its configs/model_s, _b, _h).
     **{f"{name}_study": _v2(_SIZES[name], "class") for name in ("s16", "b16", "l16", "h14")},
 }
 """The models of CLIPA, by the names that recipes use."""

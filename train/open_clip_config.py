@@ -1,8 +1,8 @@
 """open_clip's model configurations, both ways: its JSON to our `ModelConfig`, and a model of ours to its JSON.
 
 Read as open_clip 3.3 reads them, defaults included: exact GELU and norms with eps 1e-5 where `act_kwargs` and
-`norm_kwargs` say nothing, which is why its CLIPA configurations give slightly other numbers than CLIPA's JAX code
-(clipa.md section 3). What our towers cannot do is refused with the name of the key.
+`norm_kwargs` say nothing, which is why its CLIPA configurations give slightly other numbers than CLIPA's JAX code.
+What our towers cannot do is refused with the name of the key.
 """
 
 import json

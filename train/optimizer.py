@@ -1,7 +1,7 @@
 """AdamW with CLIP's two groups: what decays, by the recipe's `optimizer.decay`, and what does not.
 
 Norms, biases, the class token and the temperature never decay. Embeddings and positions do with "matrices", as in
-CLIPA's PyTorch code, and do not with "kernels", as in its JAX code (clipa.md, table of implementations).
+CLIPA's PyTorch code, and do not with "kernels", as in its JAX code (its `wd_mults`, which name `*/kernel` alone).
 """
 
 import torch

@@ -40,7 +40,7 @@ def shared(model: CLIP, ranks: Ranks, kind: str) -> Parallel:
         return Parallel(model, nullcontext)
     if kind == "ddp":
         devices = [torch.device(ranks.device)] if ranks.device.startswith("cuda") else None
-        wrapped = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+        wrapped = DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False)
         return Parallel(wrapped, wrapped.no_sync)
     mesh = init_device_mesh(torch.device(ranks.device).type, (ranks.world,))
     # A scalar cannot be cut; the loss hands its whole gradient to every rank.

@@ -10,7 +10,7 @@ def sincos_2d(grid: int, width: int, kind: str = "sincos", num_prefix: int = 0) 
     """Fixed positions for a grid x grid image, float32 [1, num_prefix + grid * grid, width]; prefix rows are zero.
 
     Integer coordinates, order sin x, cos x, sin y, cos y; frequencies 10000^(-k / (width/4 - 1)) as in CLIPA's JAX
-    code, or for "sincos-mae" 10000^(-k / (width/4)) as in MAE's, which CLIPA's PyTorch code took (clipa.md section 3).
+    code, or for "sincos-mae" 10000^(-k / (width/4)) as in MAE's, which CLIPA's PyTorch code took.
     Recomputed, not interpolated, when the grid changes. Computed in float64 so that every machine rounds alike.
     """
     quarter = width // 4

@@ -74,7 +74,7 @@ class Ranks:
 def joined(device: str) -> Iterator[Ranks]:
     """Meet the other ranks, if torchrun started any, and part from them at the end. device: "cpu", "cuda" or one GPU.
 
-    Raises `UserError` when there are more ranks than GPUs on this host.
+    Raises `UserError` when there are more ranks than GPUs on this host, and when another rank is lost on the way.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -91,5 +91,10 @@ def joined(device: str) -> Iterator[Ranks]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
     try:
         yield Ranks(device, rank, world)
+    except RuntimeError as error:
+        if not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+            raise
+        problem = f"lost another rank: {str(error).splitlines()[0]}"
+        raise UserError(f"rank {rank}", problem, "See what that one said; the same command goes on.") from error
     finally:
         distributed.destroy_process_group()

@@ -12,22 +12,28 @@ from pathlib import Path
 import torch
 
 from prep.errors import UserError
-from prep.files import is_empty, write_json, written_aside
+from prep.files import is_empty, read_json, write_json, written_aside
 from prep.store import Store
+from train import checkpoint
 from train.config import load_recipe, to_toml
 from train.recipe import Recipe
 
 
 def prepare_run(run: Path, recipe: Recipe, stores: tuple[Store, ...]) -> None:
-    """Make the run folder, or check that the one that is there is this run's. Raises `UserError` when it is not."""
+    """Make the run folder, or check that the one that is there is this run's. Raises `UserError` when it is not.
+
+    Other code than the run was begun with is named, and goes on.
+    """
     kept = run / "recipe.toml"
     if kept.exists():
         _same_recipe(kept, recipe)
         if (run / "environment.json").exists():
             _same_stores(run, stores)
+            _name_other_code(run)
         else:  # train.import_weights wrote it, and no training has begun
             _copy_manifests(run, stores)
             write_json(run / "environment.json", environment())
+        checkpoint.tidy(run)
         return
     # A kill between these files leaves some of them; recipe.toml comes last and makes the folder a run.
     for path in (run / "environment.json", *run.glob("manifest*.json")):
@@ -69,6 +75,12 @@ def _same_stores(run: Path, stores: tuple[Store, ...]) -> None:
             )
 
 
+def _name_other_code(run: Path) -> None:
+    was, now = read_json(run / "environment.json")["commit"], environment()["commit"]
+    if was != now:
+        print(f"this run was begun with code {was}, and goes on with {now}", flush=True)
+
+
 def _same_recipe(path: Path, recipe: Recipe) -> None:
     was, now = _flat(asdict(load_recipe(str(path)))), _flat(asdict(recipe))
     for key in {**was, **now}:
@@ -91,7 +103,7 @@ def _flat(value: object, place: str = "") -> dict[str, object]:
 
 
 def environment() -> dict[str, object]:
-    """What the run stands on: versions, device, commit. For a person; nothing reads it back."""
+    """What the run stands on: versions, device, commit. For a person; the commit alone is read back."""
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=Path(__file__).parent,

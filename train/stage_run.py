@@ -109,7 +109,7 @@ class StageRun:
                     gauge = _Gauge.of(self.ranks.device, self.state)
                 if saves:
                     self._save(gauge)
-                if ends and not is_last:
+                if ends and self.state.samples_seen < self.recipe.num_samples:
                     raise Ended
         return self.state
 
@@ -123,7 +123,7 @@ class StageRun:
         if self.ema is not None and bool(outcome.is_finite):
             self.ema.update()
         gauge.add(outcome)
-        self._unseen.append((state.samples_seen, batch, outcome))
+        self._unseen.append((state.samples_seen + stage.batch_size, batch, outcome))
         seconds = perf_counter() - began
         flops = training_flops(self.recipe.model, stage.budget) * stage.batch_size
         self.state = replace(
@@ -153,8 +153,11 @@ class StageRun:
                 self._roll_back(in_row)
 
     def _roll_back(self, in_row: int) -> None:
-        """Take up the weights of the last checkpoint, and go on with the samples after those that were at fault."""
-        paths = checkpoint.found(self.run)
+        """Take up the weights of the last checkpoint, and go on with the samples after those that were at fault.
+
+        A checkpoint among the steps at fault holds the weights that they began with, and is passed over.
+        """
+        paths = [path for path in checkpoint.found(self.run) if not checkpoint.read_state(path).skipped_in_row]
         what = f"{in_row} steps in a row were not finite"
         if self.state.num_rollbacks or not paths:
             why = "and going back to the last checkpoint did not help" if paths else "and there is no checkpoint yet"
@@ -171,6 +174,7 @@ class StageRun:
         if self.ema is not None:
             self.ema.follow(self.model, checkpoint.load_ema(paths[-1]))
         self.state = replace(self.state, skipped_in_row=0, num_rollbacks=self.state.num_rollbacks + 1)
+        self.ranks.wait()  # nobody prunes before all have read
         remedy = f"Back to the weights of {paths[-1].name}, and on with the samples that come next."
         self._tell(self.state.samples_seen, "rolled back", what, remedy, [])
 

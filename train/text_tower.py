@@ -47,7 +47,7 @@ class TextTower(nn.Module):
         self._initialise(config)
 
     def _initialise(self, config: TextConfig) -> None:
-        """CLIP's own: standard deviations by width and depth (clipa.md section 3 lists the same for CLIPA)."""
+        """CLIP's own: standard deviations by width and depth; CLIPA's JAX code has the same."""
         width = config.width
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.01)
