@@ -1,6 +1,6 @@
 """From a stored copy to a square of pixels: decode, cut a box, resize antialiased. Other loaders must match it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import simplejpeg
@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 Pixels = NDArray[np.uint8]
 
-_resize = torch._C._nn._upsample_bicubic2d_aa
+_resize: Callable[..., torch.Tensor] = torch._C._nn._upsample_bicubic2d_aa
 """What `interpolate` itself calls; but this takes memory to write to, and Python does less around it."""
 
 

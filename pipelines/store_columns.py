@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from pipelines.damage import DamagedError
 from pipelines.mapped import Addresses, allow_files, gather, views
 from prep.batch_buffers import has_room
+from prep.errors import UserError
 from prep.schemas import schema_of
 from prep.store import ROWS_PER_BATCH, Store
 
+_UNCOMPRESSED = "Write the file without compression, or delete it and run the same prep.build command again."
 Buffer: TypeAlias = bytes | NDArray[np.uint8]
 
 
@@ -81,7 +83,7 @@ class ColumnReader:
         self._fields = {}
         allow_files(len(manifest.shards))
         column = manifest.columns[self.folder]
-        self._schema = schema_of(column.kind, column.settings)
+        self._schema = schema_of(column.kind, column.settings, manifest.format_version)
 
     def find(self, rows: NDArray[np.int64]) -> Found:
         """Locate rows, int64 [B], opening and checking what is touched for the first time. Raises `DamagedError`."""
@@ -163,7 +165,7 @@ class ColumnReader:
         try:
             read = self._read(in_shard, shard)
             # Damage outside of the rows, which their hashes do not see, would send readers beyond the buffers.
-            if manifest.format_version > 1 and not read.schema.equals(self._schema):
+            if not read.schema.equals(self._schema):
                 raise ValueError("its schema is another one")
             if len(read) != num_rows or not has_room(read):
                 raise ValueError(f"its buffers do not hold {num_rows:,} rows")
@@ -171,6 +173,10 @@ class ColumnReader:
             first = int(self._shard_starts[shard]) + start
             rows = np.arange(first, first + num_rows)
             raise DamagedError(self._place(batch), f"wanted a record batch, but {error}", rows) from error
+        if any(buffer is not None and buffer.is_mutable for column in read.columns for buffer in column.buffers()):
+            # Arrow has unpacked it into memory of its own, which would be gone when `read` is.
+            problem = "wanted uncompressed Arrow IPC, which is read where it lies, found record batches that are compressed"
+            raise UserError(self._place(batch), problem, _UNCOMPRESSED)
         for name, array in zip(read.schema.names, read.columns, strict=True):
             self._note(name, array, batch)
         self._is_open[batch] = True

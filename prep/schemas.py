@@ -41,13 +41,32 @@ TOKENS_SCHEMA = _schema(("tokens", _list(_fixed(pa.uint16(), CONTEXT_LENGTH))), 
 PRIORITIES_SCHEMA = _schema(("priorities", _list(_fixed(pa.uint8(), CONTEXT_LENGTH))))
 VIEW_SCHEMA = _schema(*_VIEW)
 CROP_SCHEMA = _schema(*_VIEW, ("box", _fixed(pa.uint32(), 4)))
+FIRST_VIEW_SCHEMA = pa.schema(
+    [
+        *(VIEW_SCHEMA.field(name) for name in ("image", "width", "height")),
+        pa.field("tokens", pa.list_(pa.uint16(), CONTEXT_LENGTH), nullable=False),
+        pa.field("priorities", pa.list_(pa.uint8(), CONTEXT_LENGTH), nullable=False),
+        pa.field("num_tokens", pa.uint8(), nullable=False),
+        VIEW_SCHEMA.field("key"),
+    ]
+)
+FIRST_TEXT_SCHEMA = pa.schema(
+    [
+        VIEW_SCHEMA.field("key"),
+        pa.field("caption", pa.string(), nullable=False),
+        *(field for field in ROWS_SCHEMA if field.name not in ("key", "hash")),
+        pa.field("caption_cut", pa.bool_(), nullable=False),
+    ]
+)
 REJECT_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("key", "reason", "detail", "source")]
 )
 
 
-def schema_of(kind: str, settings: dict[str, Any]) -> pa.Schema:
-    """The schema of a column folder of one of KINDS."""
+def schema_of(kind: str, settings: dict[str, Any], format_version: int = FORMAT_VERSION) -> pa.Schema:
+    """The schema of a column folder of one of KINDS; in format version 1 that of the file that held it."""
+    if format_version == 1:
+        return FIRST_TEXT_SCHEMA if kind in ("rows", "captions") else FIRST_VIEW_SCHEMA
     if kind == "view":
         return CROP_SCHEMA if "crop" in settings else VIEW_SCHEMA
     return {

@@ -1,4 +1,4 @@
-"""What goes wrong in a training is told in its own words, with a remedy: everything here is made to happen in real runs.
+"""What goes wrong in a training is told in its own words, with a remedy. All of it is made to happen in real runs.
 
 SHORTCLIP_RANKS=1 runs the trouble of one rank on two with DDP too; with FSDP2 it runs always.
 """
@@ -68,8 +68,11 @@ def bad_gradient(steps: range | set[int]) -> Fault:
 def bad_parameter(steps: range | set[int]) -> Fault:
     """NaN in the gradient of one parameter."""
 
+    calls = count(1)
+
     def fault(model: CLIP, step: int, encoded: Encoded) -> Encoded:
-        model.text.head.weight.register_hook(lambda grad: grad * (math.nan if step in steps else 1))
+        if step == 1:
+            model.text.head.weight.register_hook(lambda grad: grad * (math.nan if next(calls) in steps else 1))
         return encoded
 
     return fault

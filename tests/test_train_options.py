@@ -22,6 +22,7 @@ from train.fit import check_fit
 from train.log import read_log
 from train.model import CLIP
 from train.run import main
+from train.run_folder import environment
 
 from .warm_runs import BATCH, BOUNDARY, LAST, SHORT, arguments, contents, losses, tensors
 
@@ -75,7 +76,7 @@ def test_averages_are_those_of_the_weights_after_each_step(averaged: Path) -> No
             torch.testing.assert_close(saved, average, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("seen", [48, 96, 120])
+@pytest.mark.parametrize("seen", [48, 96])
 def test_averages_go_on_to_the_same_bits(averaged: Path, store: Store, tmp_path: Path, seen: int) -> None:
     run = back_to(averaged, tmp_path / "run", seen)
     main(arguments(store, run, *EVERY_STEP, "--ema", str(DECAY)))
@@ -88,7 +89,7 @@ def test_the_averages_are_what_is_evaluated(averaged: Path, store: Store, tmp_pa
     saved = tensors(averaged, "ema")
     assert all(torch.equal(parameter, saved[name]) for name, parameter in model.named_parameters())
     assert not all(torch.equal(tensor, saved[name]) for name, tensor in tensors(averaged).items())
-    main(arguments(store, tmp_path / "run", "stages.0.samples=48", "stages.1.samples=48", "stages.0.warmup_samples=24"))
+    main(arguments(store, tmp_path / "run", *EVERY_STEP))
     with pytest.raises(UserError, match="holds no average"):
         checkpoint.load_model(tmp_path / "run", ema=True)
 
@@ -125,11 +126,9 @@ def whole(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("flags", "kept"),
     [
-        (["--keep", "9"], KEPT),
         (["--keep", "1"], [BOUNDARY, LAST]),
         (["--keep", "1", "--keep-every", "150"], [192, BOUNDARY, 336, LAST]),
-        (["--keep", "2", "--keep-every", "96"], [96, 192, BOUNDARY, 336, 432, LAST]),
-        (["--keep", "1", "--keep-every", "400"], [BOUNDARY, 432, LAST]),
+        (["--keep", "2", "--keep-every", "96"], KEPT),
     ],
 )
 def test_checkpoints_that_are_kept(
@@ -152,12 +151,12 @@ def test_other_code_than_the_run_was_begun_with_is_named(
     whole: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = back_to(whole, tmp_path / "run", 432)
+    write_json(run / "environment.json", environment())
     main(arguments(store, run))
     assert "this run was begun with" not in capsys.readouterr().out
-    environment = json.loads((run / "environment.json").read_text())
-    write_json(run / "environment.json", {**environment, "commit": "0123abc-dirty"})
+    write_json(run / "environment.json", {**environment(), "commit": "0123abc-dirty"})
     main(arguments(store, back_to(run, tmp_path / "other", 432)))
-    said = f"this run was begun with code 0123abc-dirty, and goes on with {environment['commit']}\n"
+    said = f"this run was begun with code 0123abc-dirty, and goes on with {environment()['commit']}\n"
     assert capsys.readouterr().out.count(said) == 1
     assert json.loads((tmp_path / "other" / "environment.json").read_text())["commit"] == "0123abc-dirty"
 
@@ -199,7 +198,7 @@ def test_compiled_towers_train_alike(whole: Path, store: Store, tmp_path: Path) 
         (["stages.1.budget.res=64"], 1, "stages.1.budget.res", "the store holds 16, 32", "64"),
         (["stages.0.budget.res=20"], 1, "stages.0.budget.res", "20 px is not a multiple of the patch size 8", "112"),
         (["stages.0.budget.text_tokens=78"], 1, "stages.0.budget.text_tokens", "holds 77 tokens a caption", "fewer"),
-        ([BERT], 1, "tokens", "bert", "--tokenizer bert"),
+        ([BERT], 1, "store", "wants token ids of the captions 'original' by bert", "--tokenizer bert"),
         ([], 5, "stages.0.batch_size", "a multiple of the 5 ranks, found 24", "number of processes"),
         (["stages.0.batch_size=97"], 1, "stages.0.batch_size", "97 would repeat samples: the store has 96", "smaller"),
         (["stages.1.frozen=['visoin']"], 1, "stages.1.frozen", "no part of the model is called 'visoin'", "vision"),

@@ -92,5 +92,9 @@ class Log:
 
 
 def _encoded(line: Line) -> bytes:
-    values = asdict(line) | {"loss": line.loss if math.isfinite(line.loss) else None}
+    values = {name: value if _is_json(value) else None for name, value in asdict(line).items()}
     return json.dumps(values).encode() + b"\n"
+
+
+def _is_json(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
