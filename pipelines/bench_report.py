@@ -18,13 +18,14 @@ from pipelines.verdict import Option, Rates, Verdict, in_bytes, judge
 LIMITS = {"margin": "simplejpeg", "margin-raw": "memcpy", "bank": "simplejpeg", "bank-raw": "memcpy"}
 """What a view's rate is a share of."""
 
+TAKE = "pyarrow.take"
 OPEN_CLIP, FAIR = "open_clip", "open_clip, DCT-scaled"
 TARGETS = (
     ("margin", OPEN_CLIP, 8.0),
     ("margin", FAIR, 4.0),
     ("bank", "simplejpeg", 0.9),
     ("bank-raw", "memcpy", 0.5),
-    ("bank-raw", "pyarrow.take", 10.0),
+    ("bank-raw", TAKE, 10.0),
     ("bank-raw", "ffcv", 1.0),
     ("bank-raw", OPEN_CLIP, 150.0),
 )
@@ -52,7 +53,11 @@ def make_report(found: Measured) -> dict[str, Any]:
         },
         "loaders": [_loader(found, row, verdicts.get(id(row))) for row in found.loaders],
         "stages": {
-            view: {"seconds": row.costs, "limits": {name: _rates(spells) for name, spells in row.limits.items()}}
+            view: {
+                "seconds": row.costs,
+                "limits": {name: _rates(spells) for name, spells in row.limits.items()},
+                "rows_taken_from": row.rows_taken_from,
+            }
             | ({"not_run": row.reason} if row.reason else {})
             for view, row in found.stages.items()
         },
@@ -124,7 +129,8 @@ def _ratios(found: Measured) -> list[dict[str, Any]]:
         mine, theirs = best.spells["alone"], next(iter(peers), found.stages[view].limits.get(against, []))
         if theirs:
             by_core = _ratio([spell.core_rate for spell in mine], [spell.core_rate for spell in theirs])
-            what = f"{best.name} on {view}, against {against}"
+            num_rows = found.stages[view].rows_taken_from
+            what = f"{best.name} on {view}, against {against}{f' of {num_rows:,} rows' if against == TAKE else ''}"
             value = _ratio(_rates(mine), _rates(theirs))
             ratios.append({"what": what, "value": value, "by_core": by_core, "wanted": wanted})
     return ratios
@@ -179,7 +185,8 @@ def report_table(report: dict[str, Any]) -> Table:
     table.add_row("trainer", report["trainer"]["what"], rate(report["trainer"]["alone"]), end_section=True)
     for view, facts in views.items():
         for name, rates in facts["limits"].items():
-            table.add_row(f"{name} alone", view, rate(rates))
+            rows = f" of {facts['rows_taken_from']:,} rows" if name == TAKE else ""
+            table.add_row(f"{name}{rows} alone", view, rate(rates))
     for row in report["peers"]:
         table.add_row(row["name"], row["view"], rate(row["alone"]) if "alone" in row else _missing(row, reasons))
     return table

@@ -78,7 +78,7 @@ def _note_stages(row: Row, seconds: float, subject: Subject) -> None:
         row.costs.setdefault(name, []).append(cost)
     for name, spell in subject.call("limits", seconds / 2).items():
         row.limits.setdefault(name, []).append(spell)
-    row.pixel_bytes = subject.call("pixel_bytes")
+    row.pixel_bytes, row.rows_taken_from = subject.call("pixel_bytes"), subject.call("rows_taken_from")
 
 
 def _measure_both(found: Measured) -> None:

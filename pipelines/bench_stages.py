@@ -1,7 +1,8 @@
 """What a sample costs at each stage of the reference loader, and the limits that no loader passes: in the same run.
 
 The limits do one thing only, on bytes that are already in memory: `memcpy` copies as many bytes as the view stores,
-`simplejpeg` decodes what it stores, and `pyarrow.take` is how Arrow itself would gather the rows of a raw view.
+`simplejpeg` decodes what it stores, and `pyarrow.take` is how Arrow itself would gather the rows of a raw view. Arrow
+joins all of the column before it takes any row: what that costs grows with the rows, whose number is told beside it.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,19 +19,21 @@ from numpy.typing import NDArray
 from pipelines.bench_loaders import Setup, Spell, core_seconds, folders
 from pipelines.drawing import Drawer
 from pipelines.mapped import gather_into
-from pipelines.pixels import cut, decode
+from pipelines.pixels import cut_into, decode
+from pipelines.torch_loader import rows_at_once
 from prep.crops import random_boxes
 from prep.draws import row_keys
 from prep.text_masks import select
 
 STAGES = ("check", "read", "text", "decode", "crop", "copy", "device")
 """check: a row's hash, once, when it is first touched. read: drawing rows and boxes, finding the bytes. text: drawing
-captions, gathering and masking them. copy: pixels into the batch. device: the batch to the GPU, where there is one, by
-the clock.
+captions, gathering and masking them. copy: pixels into the batch, where nothing is cut. device: the batch to the
+GPU, where there is one, by the clock.
 """
 
 _CHUNK_ROWS = 128
-_ROWS_TO_TAKE = 8192
+_BYTES_TO_TAKE = 1 << 30
+"""Of a larger column a part is taken from: so much is copied for each batch."""
 _NUM_BUFFERS = 4  # as a loader has; more than the processor's caches hold
 
 
@@ -44,6 +47,7 @@ class StageSubject:
         shape = (setup.batch_size, setup.res, setup.res, 3)
         self._out = np.zeros(shape, np.uint8)
         self._pool = ThreadPoolExecutor(setup.threads)
+        self.num_taken_from = 0
         self._sources: list[NDArray[np.uint8]] = []
         self._targets: list[NDArray[np.uint8]] = []
 
@@ -71,31 +75,34 @@ class StageSubject:
         return max(0.0, took[1] - took[2]) / self.setup.batch_size
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def _timed(self, stage: str, share: float = 1.0) -> Iterator[None]:
         began = thread_time()
         yield
-        self._used[stage] += thread_time() - began
+        self._used[stage] += share * (thread_time() - began)
 
     def _batch(self) -> None:
         draws, drawer, seed = self.draws, self._drawer, self.draws.seed
-        with self._timed("read"):
-            rows, epochs = drawer.mixture.at(self._start, self.setup.batch_size)
+        # Drawn for several batches at once, as a loader does it; the pixels are of the first.
+        num = rows_at_once(self.setup.batch_size)
+        with self._timed("read", self.setup.batch_size / num):
+            rows, epochs = drawer.mixture.at(self._start, num)
             images = drawer.images[0].images(rows, epochs)
             boxes = np.tile(np.array([0, 0, draws.budget.res, draws.budget.res]), (len(rows), 1))
             if draws.crops != "bank":
                 boxes = random_boxes(
                     row_keys(seed, epochs, rows, "crop"), images.widths, images.heights, draws.augmentation
                 )
-            encoded = images.encoded
-        with self._timed("text"):
+            is_copied = drawer.images[0].is_raw and draws.crops == "bank"
+            encoded = [] if is_copied else images.encoded
+        with self._timed("text", self.setup.batch_size / num):
             text = drawer.texts[0].rows(rows, row_keys(seed, epochs, rows, "caption"))
             keys, budget = row_keys(seed, epochs, rows, "text"), draws.budget
             select(text.tokens, text.priorities, text.num_tokens, budget.text_tokens, budget.text_mask, keys)
         sizes = list(zip(images.heights.tolist(), images.widths.tolist(), strict=True))
         # A few at a time, as a loader does it: whole batches of pixels would leave the processor's caches.
-        for first in range(0, len(rows), _CHUNK_ROWS):
-            chunk = slice(first, first + _CHUNK_ROWS)
-            if drawer.images[0].is_raw and draws.crops == "bank":
+        for first in range(0, self.setup.batch_size, _CHUNK_ROWS):
+            chunk = slice(first, min(first + _CHUNK_ROWS, self.setup.batch_size))
+            if is_copied:
                 with self._timed("copy"):
                     out = self._out[chunk].reshape(-1, 3 * draws.budget.res**2)
                     gather_into(images.addresses[chunk], out, images.owner)
@@ -115,7 +122,7 @@ class StageSubject:
         boxes: list[list[int]],
         out: NDArray[np.uint8],
     ) -> None:
-        is_raw, res, bank = self._drawer.images[0].is_raw, self.setup.res, self.draws.crops == "bank"
+        is_raw, bank = self._drawer.images[0].is_raw, self.draws.crops == "bank"
         places = [out[place] if bank else None for place in range(len(encoded))]
         with self._timed("copy" if is_raw else "decode"):
             pixels = [
@@ -123,11 +130,9 @@ class StageSubject:
             ]
         if bank:
             return
-        with self._timed("crop"):
-            squares = [cut(own, box, res) for own, box in zip(pixels, boxes, strict=True)]
-        with self._timed("copy"):
-            for place, square in enumerate(squares):
-                out[place] = square.permute(1, 2, 0).numpy()
+        with self._timed("crop"), torch.inference_mode():
+            for place, own, box in zip(out, pixels, boxes, strict=True):
+                cut_into(place, own, box)
 
     def limits(self, seconds: float) -> dict[str, Spell]:
         """Each limit that the view has, on as many threads as a loader has."""
@@ -136,6 +141,10 @@ class StageSubject:
             num_bytes = sum(map(len, encoded)) / len(encoded)
             return {"memcpy": self._copying(num_bytes, seconds), "pyarrow.take": self._taking(seconds)}
         return {"simplejpeg": self._decoding(encoded, sizes, seconds)}
+
+    def rows_taken_from(self) -> int:
+        """Rows of the column that `pyarrow.take` had before it; 0 where it was not run."""
+        return self.num_taken_from
 
     def pixel_bytes(self) -> float:
         """Bytes of a stored copy, decoded: the mean of a batch."""
@@ -184,9 +193,9 @@ class StageSubject:
             reader = store.open_file(folder, shard)
             chunks += [reader.get_batch(batch).column("image") for batch in range(reader.num_record_batches)]
             num = sum(map(len, chunks))
-            # Arrow joins all chunks before it takes any row: on more of them it would only be slower.
-            if num >= _ROWS_TO_TAKE:
+            if sum(chunk.nbytes for chunk in chunks) >= _BYTES_TO_TAKE:
                 break
+        self.num_taken_from = num
         column, rng = pa.chunked_array(chunks), np.random.default_rng(0)
         return _spell(lambda: len(column.take(pa.array(rng.integers(0, num, self.setup.batch_size)))), seconds)
 

@@ -65,6 +65,7 @@ class Row:
     """A subject and what was measured of it, a value a turn. reason: why it was not measured, where it was not.
 
     costs: seconds a sample, by stage. limits: by name. pixel_bytes: of a sample, decoded.
+    rows_taken_from: by `pyarrow.take`, whose cost grows with them.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Row:
     costs: dict[str, list[float]] = field(default_factory=dict)
     limits: dict[str, list[Spell]] = field(default_factory=dict)
     pixel_bytes: float = 0.0
+    rows_taken_from: int = 0
     first_batch: float = 0.0
     memory: Memory = field(default_factory=lambda: Memory(0, 0))
 

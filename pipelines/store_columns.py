@@ -175,7 +175,9 @@ class ColumnReader:
             raise DamagedError(self._place(batch), f"wanted a record batch, but {error}", rows) from error
         if any(buffer is not None and buffer.is_mutable for column in read.columns for buffer in column.buffers()):
             # Arrow has unpacked it into memory of its own, which would be gone when `read` is.
-            problem = "wanted uncompressed Arrow IPC, which is read where it lies, found record batches that are compressed"
+            problem = (
+                "wanted uncompressed Arrow IPC, which is read where it lies, found record batches that are compressed"
+            )
             raise UserError(self._place(batch), problem, _UNCOMPRESSED)
         for name, array in zip(read.schema.names, read.columns, strict=True):
             self._note(name, array, batch)

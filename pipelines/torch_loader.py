@@ -61,7 +61,7 @@ class TorchLoader:
                 yield self._whole(_Begun(start, self._drawer(start), buffers.take(), []))
                 start += self.draws.batch_size
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="loader")
-        num_at_once = max(1, _ROWS_AT_ONCE // self.draws.local_batch_size)
+        num_at_once = rows_at_once(self.draws.local_batch_size) // self.draws.local_batch_size
         drawn, ahead = deque[Drawn](), deque[_Begun]()
         drawing: Future[list[Drawn]] | None = pool.submit(self._drawer.several, start, 1)
         try:
@@ -124,6 +124,11 @@ class TorchLoader:
                     chunk.cancel()
                     chunk.exception() if not chunk.cancelled() else None
                 begun = _Begun(begun.start, self._drawer(begun.start), begun.pixels, [])
+
+
+def rows_at_once(batch_size: int) -> int:
+    """Of how many rows the draws are made in one go, in whole batches of that size."""
+    return max(1, _ROWS_AT_ONCE // batch_size) * batch_size
 
 
 def _is_there(drawing: Future[list[Drawn]] | None) -> bool:

@@ -114,7 +114,7 @@ def test_after_several_in_a_row_the_run_goes_back_to_a_checkpoint(
 
     def prepare(steps: set[int]) -> None:
         if os.environ["RANK"] == str(world - 1):  # one rank's trouble is everybody's
-            loop.make_optimizer = attach(bad_gradient(steps))  # type: ignore[assignment]
+            pytest.MonkeyPatch().setattr(loop, "make_optimizer", attach(bad_gradient(steps)))
 
     said = finish(command, tmp_path / "screen", world, lambda: prepare({2, 5, 6, 7, 8, 9}))
     for name in ("weights", "optimizer", "ema"):

@@ -74,7 +74,7 @@ def test_stages_and_limits_are_those_of_the_view(store: Store, tmp_path_factory:
     margin = StageSubject(setup_of(store.path, 32))
     raw = StageSubject(setup_of(small_store(tmp_path_factory), 16, "bank-raw"))
     costs, raw_costs = margin.stages(NO_SECONDS), raw.stages(NO_SECONDS)
-    assert all(costs[name] > 0 for name in ("read", "text", "decode", "crop", "copy"))
+    assert all(costs[name] > 0 for name in ("read", "text", "decode", "crop"))
     assert [name for name in ("decode", "crop", "copy") if raw_costs[name] > 0] == ["copy"]
     assert set(margin.limits(NO_SECONDS)) == {"simplejpeg"}
     assert set(raw.limits(NO_SECONDS)) == {"memcpy", "pyarrow.take"}
@@ -109,7 +109,7 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [line["what"] for line in report["ratios"]] == [
         "torch on bank, against simplejpeg",
         "torch on bank-raw, against memcpy",
-        "torch on bank-raw, against pyarrow.take",
+        "torch on bank-raw, against pyarrow.take of 24 rows",
     ]
     assert "simplejpeg alone" in said
     assert "memcpy alone" in said

@@ -16,13 +16,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
 
 from prep.store import Store
-from train import checkpoint
+from train import checkpoint, loop
+from train.model import CLIP
+from train.optimizer import make_optimizer
+from train.recipe import OptimizerConfig
 
 from .warm_runs import BATCH, BOUNDARY, LAST, Running, arguments, contents, finish, start
 
@@ -43,7 +48,7 @@ TURNS = {
 }
 
 
-def before_changes(folder: Path, act: Callable[[int, str, str], None]) -> None:
+def before_changes(folder: Path, act: Callable[[int, str, str], object]) -> None:
     """Call `act` in this process, with a number that counts, before each change to a folder; see CHANGES."""
     numbers = count()
 
@@ -64,7 +69,7 @@ class Wholes:
         for world in WORLDS:
             run, notes = folder / str(world), folder / f"changes-{world}"
             began = time.monotonic()
-            finish(arguments(store, run), folder / "screen", world, lambda run=run, notes=notes: _note(run, notes))
+            finish(arguments(store, run), folder / "screen", world, partial(_note, run, notes))
             self.length[world] = time.monotonic() - began
             self.num_changes[world], self.contents[world] = notes.stat().st_size, contents(run)
 
@@ -109,7 +114,7 @@ def kill_at_random(folder: Path, run: Path, store: Store, wholes: Wholes, world:
         number = chance.randrange(wholes.num_changes[world])
         return died(start(command, screens, world, die_at(run, lambda n, *_: n == number)), run)
     notes.unlink(missing_ok=True)
-    running = start(command, screens, world, lambda: _note(run, notes))
+    running = start(command, screens, world, partial(_note, run, notes))
     time.sleep(chance.uniform(0, wholes.length[world]))
     # Before ranks have met, it is torchrun that ends the other; here there is none.
     has_begun = notes.exists() and notes.stat().st_size > 0
@@ -174,27 +179,28 @@ def test_what_kills_have_left_is_no_trouble(store: Store, tmp_path: Path, wholes
     assert contents(run) == wholes.contents[1]
 
 
-def ask_to_end(run: Path, seen: int) -> Callable[[], None]:
-    """SIGTERM to the first rank, when it is about to write the log line of `seen` samples."""
-    opened = count(-1)  # the log is read once, at the start
+def ask_to_end(step: int) -> None:
+    """SIGTERM to the first rank, amid a step of the run, from 1."""
+    steps = count(1)
 
-    def act(_: int, event: str, path: str) -> None:
-        if event == "open" and path.endswith("/metrics.jsonl") and next(opened) * 2 * BATCH == seen:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def make(model: CLIP, config: OptimizerConfig) -> torch.optim.AdamW:
+        model.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM) if next(steps) == step else None)
+        return make_optimizer(model, config)
 
-    return lambda: before_changes(run, act) if os.environ["RANK"] == "0" else None
+    if os.environ["RANK"] == "0":
+        pytest.MonkeyPatch().setattr(loop, "make_optimizer", make)
 
 
-@pytest.mark.parametrize(("world", "seen"), [(1, 144), (2, 144), (1, BOUNDARY)])
+@pytest.mark.parametrize(("world", "seen"), [(1, 168), (2, 168), (1, BOUNDARY)])
 def test_asked_to_end_it_saves_within_a_step(
     store: Store, tmp_path: Path, wholes: Wholes, world: int, seen: int
 ) -> None:
-    """Between two log lines: the line that is half gathered goes on too."""
+    """Between two log lines, so that the half-gathered one must go on; and at a stage's end."""
     command, run = arguments(store, tmp_path / "run"), tmp_path / "run"
-    running = start(command, tmp_path / "screen", world, ask_to_end(run, seen))
+    running = start(command, tmp_path / "screen", world, partial(ask_to_end, seen // BATCH))
     assert running.wait() == [128 + signal.SIGTERM] * world
     saved = checkpoint.found(run)[-1]
-    assert int(saved.name) == seen + BATCH
+    assert int(saved.name) == seen
     assert running.said().count(f"Asked to end: saved {saved}. The same command goes on.") == 1
     assert "Traceback" not in running.said()
     finish(command, tmp_path / "screen", world)

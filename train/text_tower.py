@@ -1,10 +1,14 @@
-"""The text tower: a lean transformer over token ids, in the forms that CLIPA's families need."""
+"""The text tower: a lean transformer over token ids, in the forms that CLIPA's families need.
+
+Its features are those of one token a sample, so the last block is computed for that token alone; keys and values are
+everybody's. The numbers are the same, within rounding.
+"""
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from train.attention import attended, attended_at, token_at
 from train.model_config import GELUS, TextConfig
 from train.positions import resize_1d
 
@@ -21,13 +25,13 @@ class TextBlock(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.act = nn.GELU(approximate=GELUS[config.gelu])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float [B, T, width] to the same."""
-        batch, length, width = x.shape
-        qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        x = x + self.proj(attended.transpose(1, 2).reshape(batch, length, width))
+    def forward(self, x: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
+        """float [B, T, width] to the same. places: int64 [B], the one token of each sample to compute: [B, 1, width]."""
+        qkv = self.qkv(self.norm1(x))
+        if places is None:
+            x = x + self.proj(attended(qkv, self.num_heads, self.causal))
+        else:
+            x = token_at(x, places) + self.proj(attended_at(qkv, self.num_heads, places, self.causal))
         update: torch.Tensor = self.fc2(self.act(self.fc1(self.norm2(x))))
         return x + update
 
@@ -69,11 +73,19 @@ class TextTower(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """The pooled, projected features; not normalised."""
         x = self.token_embedding(tokens) + self.positions
-        for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.grad_checkpointing and self.training else block(x)
-        if self.pool == "last":
-            pooled = x[:, -1]
-        else:  # the end of text has the largest id
-            pooled = x[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=1)]
-        features: torch.Tensor = self.head(self.norm(pooled))
+        for block in self.blocks[:-1]:
+            x = self._through(block, x)
+        x = self._through(self.blocks[-1], x, self._pooled(tokens))
+        features: torch.Tensor = self.head(self.norm(x.squeeze(1)))
         return features
+
+    def _pooled(self, tokens: torch.Tensor) -> torch.Tensor:
+        """int64 [B], the place of the token that stands for its sample."""
+        if self.pool == "last":
+            return torch.full((len(tokens),), tokens.shape[1] - 1, device=tokens.device)
+        return tokens.argmax(dim=1)  # the end of text has the largest id
+
+    def _through(self, block: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
+        saves = self.grad_checkpointing and self.training
+        x: torch.Tensor = checkpoint(block, *inputs, use_reentrant=False) if saves else block(*inputs)
+        return x

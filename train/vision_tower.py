@@ -1,7 +1,8 @@
 """The vision tower: timm's vision transformer in the forms that CLIPA's families need, with patches left out.
 
 timm's modules do the work; `encode` calls them in its order, to put the image mask between position embedding and the
-first block, where a patch that is left out costs nothing from there on.
+first block, where a patch that is left out costs nothing from there on. Where the class token is what is pooled, the
+last block is computed for it alone; keys and values are everybody's. The numbers are the same, within rounding.
 """
 
 from functools import partial
@@ -9,12 +10,29 @@ from typing import Any
 
 import torch
 from timm.layers.patch_embed import PatchEmbed
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from train.attention import attended, attended_at, token_at
 from train.model_config import GELUS, VisionConfig
 from train.positions import resize_2d, sincos_2d
+
+
+class VisionBlock(Block):
+    """timm's block with all its names, and this project's way through it; for the parts that `VisionConfig` can have."""
+
+    def forward(  # type: ignore[override]
+        self, x: torch.Tensor, places: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """float [B, N, width] to the same. places: int64 [B], the one token of each sample to compute: [B, 1, width]."""
+        qkv, num_heads = self.attn.qkv(self.norm1(x)), self.attn.num_heads
+        if places is None:
+            x = x + self.attn.proj(attended(qkv, num_heads))
+        else:
+            x = token_at(x, places) + self.attn.proj(attended_at(qkv, num_heads, places))
+        update: torch.Tensor = self.mlp(self.norm2(x))
+        return x + update
 
 
 def make_vision_tower(config: VisionConfig, embed_dim: int, res: int) -> VisionTransformer:
@@ -36,6 +54,7 @@ def make_vision_tower(config: VisionConfig, embed_dim: int, res: int) -> VisionT
         pre_norm=config.pre_norm,
         num_classes=embed_dim,
         embed_layer=patch_embed,
+        block_fn=VisionBlock,
         norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),
         act_layer=partial(nn.GELU, approximate=GELUS[config.gelu]),
     )
@@ -106,7 +125,15 @@ def encode(
         patches = x[:, num_prefix:].gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
         x = torch.cat([x[:, :num_prefix], patches], dim=1)
     x = tower.norm_pre(x)
-    for block in tower.blocks:
-        x = checkpoint(block, x, use_reentrant=False) if tower.grad_checkpointing and tower.training else block(x)
+    for block in tower.blocks[:-1]:
+        x = _through(tower, block, x)
+    first = (torch.zeros(len(x), dtype=torch.int64, device=x.device),) if config.pool == "class" else ()
+    x = _through(tower, tower.blocks[-1], x, *first)
     features: torch.Tensor = tower.forward_head(tower.norm(x))
     return features
+
+
+def _through(tower: VisionTransformer, block: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
+    saves = tower.grad_checkpointing and tower.training
+    x: torch.Tensor = checkpoint(block, *inputs, use_reentrant=False) if saves else block(*inputs)
+    return x
