@@ -34,7 +34,7 @@ HOMES = {
     "ray": ("prep/engine.py",),
     "ffcv": ("prep/beton.py", "pipelines/ffcv_loader.py", "pipelines/bench_peers.py"),
     "datasets": ("pipelines/bench_peers.py",),
-    "open_clip_train": ("pipelines/bench_peers.py",),
+    "open_clip_train": ("*/bench*.py",),
     "nvidia.dali": ("pipelines/dali_loader.py",),
     "timm": ("train/vision_tower.py", "train/export_timm.py"),
     "open_clip": ("train/export_open_clip.py", "train/export_hf.py", "*/bench*.py", "train/loss_bench.py"),

@@ -199,6 +199,13 @@ def test_compiled_towers_train_alike(whole: Path, store: Store, tmp_path: Path) 
         (["stages.0.budget.res=20"], 1, "stages.0.budget.res", "20 px is not a multiple of the patch size 8", "112"),
         (["stages.0.budget.text_tokens=78"], 1, "stages.0.budget.text_tokens", "holds 77 tokens a caption", "fewer"),
         ([BERT], 1, "store", "wants token ids of the captions 'original' by bert", "--tokenizer bert"),
+        (
+            ["model.text.vocabulary_size=49407"],
+            1,
+            "model.text.vocabulary_size",
+            "the tokenizer has 49,408 ids",
+            "Change",
+        ),
         ([], 5, "stages.0.batch_size", "a multiple of the 5 ranks, found 24", "number of processes"),
         (["stages.0.batch_size=97"], 1, "stages.0.batch_size", "97 would repeat samples: the store has 96", "smaller"),
         (["stages.1.frozen=['visoin']"], 1, "stages.1.frozen", "no part of the model is called 'visoin'", "vision"),

@@ -36,4 +36,5 @@ def token_at(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 
 def _heads(part: torch.Tensor, num_heads: int) -> torch.Tensor:
     """[B, T, width] to [B, heads, T, width / heads]; a view."""
-    return part.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    batch, length, width = part.shape
+    return part.view(batch, length, num_heads, width // num_heads).transpose(1, 2)

@@ -48,7 +48,16 @@ def check_fit(recipe: Recipe, stores: tuple[Store, ...], world: int = 1) -> None
 def _check_columns(recipe: Recipe, store: Store) -> None:
     for number, stage in enumerate(recipe.stages):
         place = f"{recipe.name}, stages.{number}"
-        TextView(store, recipe.captions, tokenizer=recipe.model.text.tokenizer, text_mask=stage.budget.text_mask)
+        text = recipe.model.text
+        view = TextView(store, recipe.captions, tokenizer=text.tokenizer, text_mask=stage.budget.text_mask)
+        # Tokenizers are named by their kind and the number of their ids: clip-bpe-49408.
+        name = view.vocabulary["name"]
+        if not name.startswith(f"{text.tokenizer}-") or int(name.rpartition("-")[2]) > text.vocabulary_size:
+            raise UserError(
+                str(store.path),
+                f"wanted token ids of {text.tokenizer} for {text.vocabulary_size:,} embeddings, found those of {name}",
+                f"Add them: prep.build --tokenizer {text.tokenizer}; or change model.text.vocabulary_size.",
+            )
         try:
             ImageView(store, stage.budget.res, stage.crops == "bank")
         except UserError as error:

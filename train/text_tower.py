@@ -26,7 +26,7 @@ class TextBlock(nn.Module):
         self.act = nn.GELU(approximate=GELUS[config.gelu])
 
     def forward(self, x: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
-        """float [B, T, width] to the same. places: int64 [B], the one token of each sample to compute: [B, 1, width]."""
+        """float [B, T, width] to the same; to [B, 1, width] with places: int64 [B], a sample's one token to compute."""
         qkv = self.qkv(self.norm1(x))
         if places is None:
             x = x + self.proj(attended(qkv, self.num_heads, self.causal))

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from timm.layers.attention import Attention
 from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
@@ -20,12 +21,12 @@ from train.positions import resize_2d, sincos_2d
 
 
 class VisionBlock(Block):
-    """timm's block with all its names, and this project's way through it; for the parts that `VisionConfig` can have."""
+    """timm's block with all its names, and a way through it that has only what `VisionConfig` has."""
 
-    def forward(  # type: ignore[override]
-        self, x: torch.Tensor, places: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """float [B, N, width] to the same. places: int64 [B], the one token of each sample to compute: [B, 1, width]."""
+    attn: Attention
+
+    def forward(self, x: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:  # type: ignore[override]
+        """float [B, N, width] to the same; to [B, 1, width] with places: int64 [B], a sample's one token to compute."""
         qkv, num_heads = self.attn.qkv(self.norm1(x)), self.attn.num_heads
         if places is None:
             x = x + self.attn.proj(attended(qkv, num_heads))
