@@ -22,7 +22,7 @@ def words_and_classes(caption: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 @cache
 def syntax_torch(caption: str, text_tokens: int, clip: Tokenizer) -> list[int]:
-    """CLIPA's PyTorch rule: the T - 2 best words as one string, encoded; cut to T with the end of text last; zero padded."""
+    """CLIPA's PyTorch rule: the T - 2 best words as one string, encoded; cut to T, end of text last; zero padded."""
     words, classes = words_and_classes(caption)
     best = sorted(range(len(words)), key=lambda place: classes[place])[: text_tokens - 2]
     ids = clip.encode(" ".join(words[place] for place in sorted(best)))[: text_tokens - 2]

@@ -36,7 +36,7 @@ from train.open_clip_config import to_open_clip_config
 
 BUDGETS = ("64:16", "96:8", "112:16", "224:32")
 """Of CLIPA, as res and text tokens: (I17,T16), (I37,T8), (I50,T16), (I197,T32) for a patch of 16."""
-NUM_FIRST, NUM_WAITED = 3, 6
+NUM_FIRST, NUM_WAITED = 2, 4
 """Steps that do not count; steps over which waiting is counted."""
 LOSS_TOLERANCE = 2e-3
 """Between the losses of the first steps, which start alike and drift by rounding."""
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     cores = len(os.sched_getaffinity(0))
     add("--model", choices=names, default="b16_v1", help="one that open_clip can build (default b16_v1)")
     add("--budgets", nargs="+", default=list(BUDGETS), metavar="PX:T", help=f"(default {' '.join(BUDGETS)})")
-    add("--batch-size", type=int, default=32, metavar="B", help="pairs (default 32)")
+    add("--batch-size", type=int, default=16, metavar="B", help="pairs (default 16)")
     add("--threads", type=int, nargs="+", default=sorted({1, cores}), metavar="N", help="(default: 1, and all cores)")
     add("--turns", type=int, default=5, metavar="K", help="(default 5)")
     add("--steps", type=int, default=1, metavar="N", help="in a turn; more on a GPU (default 1)")

@@ -27,6 +27,7 @@ from train import checkpoint
 from train.checkpoint import State
 from train.config import load_recipe, shipped_recipes
 from train.fit import check_fit
+from train.heap import keep_freed_memory
 from train.loop import Trainer
 from train.machine import Machine
 from train.parallel import KINDS
@@ -148,6 +149,8 @@ def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_intermixed_args(argv)
     machine = _machine(args)
     check_device(args.device)
+    if args.device == "cpu":
+        keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     recipe = load_recipe(args.recipe, args.overrides)
