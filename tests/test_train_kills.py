@@ -2,7 +2,7 @@
 
 Kills are SIGKILL of real processes, on one rank and on two: at random times, before random changes that the run makes
 to its folder (so that most fall into the writing of checkpoints and logs), and at the turning points by name. Of two
-ranks, one or both are killed. SHORTCLIP_TRAIN_KILLS=50 makes so many of them in all (default 8) and prints how many
+ranks, one or both are killed. SHORTCLIP_TRAIN_KILLS=50 makes so many of them in all (default 4) and prints how many
 were survived:
 
     SHORTCLIP_TRAIN_KILLS=50 ./shortclip test tests/test_train_kills.py -n 0 -s
@@ -31,7 +31,7 @@ from train.recipe import OptimizerConfig
 
 from .warm_runs import BATCH, BOUNDARY, LAST, Running, arguments, contents, finish, start
 
-NUM_KILLS = int(os.environ.get("SHORTCLIP_TRAIN_KILLS", "8"))
+NUM_KILLS = int(os.environ.get("SHORTCLIP_TRAIN_KILLS", "4"))
 WORLDS = (1, 2)
 SELDOM = pytest.mark.skip("seconds each; SHORTCLIP_TRAIN_KILLS=50 runs them")
 CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "shutil.rmtree")
