@@ -66,18 +66,19 @@ def test_a_step_that_is_fed_waits_for_less_than_it_takes(tmp_path_factory: pytes
     fed._batches.close()
 
 
-def compared(ours: list[float], theirs: list[float], wait: float, work: Work = WORK) -> Compared:
+def compared(ours: list[float], theirs: list[float], wait: float, work: Work = WORK, peak: float = 1e12) -> Compared:
     mine, others = ([Taken(seconds, seconds / 2, [1.0]) for seconds in values] for values in (ours, theirs))
-    return Compared(work, mine, others, [[1.0], [1.0]], [10, 20], 1e12, (wait, 100.0))
+    return Compared(work, mine, others, [[1.0], [1.0]], [10, 20], [5e11, peak], (wait, 100.0))
 
 
 def test_ratios_are_those_of_each_turn() -> None:
     """A machine that is ten times as slow in one turn is so for both."""
-    row = make_report([compared([1, 10, 2], [2, 20, 4], 1)])["rows"][0]
+    row, other = make_report([compared([1, 10, 2], [2, 20, 4], 1), compared([1], [1], 1, peak=2e11)])["rows"]
     assert row["ratios"] == row["core_ratios"] == [0.5, 0.5, 0.5]
     assert row["images_per_second"] == {"ours": 4, "open_clip": 2}
     useful = 8 * training_flops(CLIP_LIKE, WORK.budget)
     assert row["mfu"] == {"ours": pytest.approx(useful / 2e12), "open_clip": pytest.approx(useful / 4e12)}
+    assert row["peak_flops"] == other["peak_flops"] == 1e12
 
 
 @pytest.mark.parametrize(

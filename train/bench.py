@@ -8,9 +8,9 @@ losses of both are one number is checked. Either step is in a process of its own
 turns, so that a machine that is slow for a while is slow for both. A ratio is the median of the turns' own: by the
 clock, and by the time that either has had of the cores, which other programs disturb less (trust that of one thread
 most: threads that wait spin). open_clip gets its pixels as normalised float32; ours normalises uint8 within the step.
-First steps do not count. MFU is of the published FLOPs (`train.flops`) and the peak that is measured here; our last
-blocks leave out what no feature needs, so we execute a few per cent less, and the table says how much. The last column
-is what our step waits for the torch loader, of a raw crop bank of made-up pairs.
+First steps do not count. MFU is of the published FLOPs (`train.flops`) and the best peak of any turn; our last blocks
+leave out what no feature needs, so we execute a few per cent less, and the table says how much. The last column is what
+our step waits for the torch loader, of a raw crop bank of made-up pairs.
 """
 
 import argparse
@@ -51,12 +51,12 @@ def compare(work: Work, cores: Sequence[int], num_turns: int, num_steps: int, st
             first = [subject.call("take", NUM_FIRST) for subject in (ours, theirs)]
             found.first_losses = [taken.losses for taken in first]
             _check_same(found)
-            found.peak = ours.call("peak")
             for number in range(num_turns):
                 # Who goes first changes, so that neither is always the one to find the caches cold.
                 order = [(ours, found.ours), (theirs, found.theirs)][:: 1 if number % 2 == 0 else -1]
                 for subject, spells in order:
                     spells.append(subject.call("take", num_steps))
+                found.peaks.append(ours.call("peak"))
             found.memory = [subject.call("memory") for subject in (ours, theirs)]
         if store is not None:
             with Subject(FedStep, (work, store), cores) as fed:
