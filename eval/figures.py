@@ -69,17 +69,27 @@ class Tile:
     predicted: str
 
 
+@dataclass(frozen=True, slots=True)
+class ConfusionRow:
+    """Two classes that are taken for each other, in words, and pictures of both."""
+
+    words: str
+    tiles: tuple[Tile, ...]
+
+
 def percent(share: float) -> str:
     """As people read it: 31.4%, and 0.05% where one digit would say nothing."""
     return f"{share:.1%}" if share >= 0.01 or share == 0 else f"{share:.2%}"
 
 
-def _shorten(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
+    """The text, or its beginning and an ellipsis: at most `length` characters."""
+    """At most so many characters; the last of a longer text is an ellipsis."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
 @contextmanager
-def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+def canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A white figure of width x height inches in our style, saved to `path` when the block ends well."""
     with style.context(STYLE), warnings.catch_warnings():
         # A caption in a script that the font lacks is drawn as boxes; the warning would name our font to a stranger.
@@ -90,12 +100,12 @@ def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
             figure.savefig(file, format="png")
 
 
-def _heading(figure: Figure, title: str, subtitle: str) -> None:
+def heading(figure: Figure, title: str, subtitle: str) -> None:
     """A title line and a grey line under it, at the left; both lie within the top 0.6 inch."""
     width, height = figure.get_size_inches()
     figure.text(0.2 / width, 1 - 0.16 / height, title, size=13, weight="bold", va="top")
     # Thirteen characters of this size to the inch.
-    figure.text(0.2 / width, 1 - 0.42 / height, _shorten(subtitle, int(13 * width)), color=GREY, va="top")
+    figure.text(0.2 / width, 1 - 0.42 / height, shorten(subtitle, int(13 * width)), color=GREY, va="top")
 
 
 def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -137,7 +147,7 @@ def curves(lines: Sequence[Line], path: Path) -> None:
     assert lines, "nothing to draw"
     last = lines[-1]
     (size, letter), (thousands, suffix) = _scale(last.flops, "kMGTPEZY"), _scale(last.samples_seen, "kMBT")
-    with _figure(path, 11, 5) as figure:
+    with canvas(path, 11, 5) as figure:
         grid = figure.subplots(2, 2, sharex="col", sharey="row", height_ratios=(3.4, 1))
         figure.subplots_adjust(left=0.075, right=0.975, top=0.84, bottom=0.11, hspace=0.12, wspace=0.07)
         _draw_stages(grid[0, 0], grid[1, 0], lines, [line.samples_seen for line in lines])
@@ -154,10 +164,10 @@ def curves(lines: Sequence[Line], path: Path) -> None:
         grid[1, 1].xaxis.set_major_formatter(lambda value, _: f"{value / size:g}")
         figure.align_ylabels(grid[:, 0])
         reached = f"{last.samples_seen:,} samples, {last.flops / size:,.1f} {letter}FLOP"
-        _heading(figure, "Training", f"{reached}; thin: each log step, thick: smoothed; a dashed line ends a stage")
+        heading(figure, "Training", f"{reached}; thin: each log step, thick: smoothed; a dashed line ends a stage")
 
 
-def _picture(figure: Figure, box: tuple[float, float, float, float], pixels: Pixels, frame: str | None) -> None:
+def picture(figure: Figure, box: tuple[float, float, float, float], pixels: Pixels, frame: str | None) -> None:
     """Pixels at (left, bottom, width, height) in inches, framed in a colour or not."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
@@ -175,15 +185,15 @@ def retrieval(rows: Sequence[RetrievalRow], subtitle: str, path: Path) -> None:
     num = max(len(row.retrieved) for row in rows)
     lefts = [text + 0.1, *(text + 0.55 + side + place * (side + gap) for place in range(num))]
     width, height = lefts[-1] + side + 0.2, top + len(rows) * (side + gap) + 0.1
-    with _figure(path, width, height) as figure:
-        _heading(figure, "From a caption to its picture", subtitle)
+    with canvas(path, width, height) as figure:
+        heading(figure, "From a caption to its picture", subtitle)
         for left, name in zip(lefts, ["its own picture", *map(str, range(1, num + 1))], strict=True):
             x, y = (left + side / 2) / width, 1 - (top - 0.08) / height
             figure.text(x, y, name, ha="center", va="bottom", color=GREY)
         for line, row in enumerate(rows):
             bottom = height - top - (line + 1) * (side + gap) + gap
             for place, (left, pixels) in enumerate(zip(lefts, (row.own, *row.retrieved), strict=False)):
-                _picture(figure, (left, bottom, side, side), pixels, RIGHT if place == row.rank + 1 else None)
+                picture(figure, (left, bottom, side, side), pixels, RIGHT if place == row.rank + 1 else None)
             lines = textwrap.wrap(row.caption, 40, max_lines=6, placeholder=" …")
             y = bottom + side / 2 + (len(lines) + 1) * line_height / 2
             figure.text(0.2 / width, y / height, "\n".join(lines), va="top", linespacing=1.35)
@@ -199,16 +209,37 @@ def zeroshot(tiles: Sequence[Tile], title: str, subtitle: str, path: Path, colum
     side, gap, label, top = 1.2, 0.16, 0.42, 0.8
     num_rows = math.ceil(len(tiles) / columns)
     width, height = 0.4 - gap + columns * (side + gap), top + num_rows * (side + label) + 0.1
-    with _figure(path, width, height) as figure:
-        _heading(figure, title, subtitle)
+    with canvas(path, width, height) as figure:
+        heading(figure, title, subtitle)
         for place, tile in enumerate(tiles):
             left = 0.2 + place % columns * (side + gap)
             bottom = height - top - (place // columns) * (side + label) - side
-            _picture(figure, (left, bottom, side, side), tile.pixels, None)
+            picture(figure, (left, bottom, side, side), tile.pixels, None)
             right = tile.predicted == tile.class_name
             x, y = left / width, (bottom - 0.05) / height
             answer, colour = ("✓ ", RIGHT) if right else ("✗ ", WRONG)
-            figure.text(x, y, answer + _shorten(tile.predicted, 18), va="top", size=7.5, color=colour)
+            figure.text(x, y, answer + shorten(tile.predicted, 18), va="top", size=7.5, color=colour)
             if not right:
-                truth = _shorten(f"is {tile.class_name}", 20)
+                truth = shorten(f"is {tile.class_name}", 20)
                 figure.text(x, y - 0.15 / height, truth, va="top", size=7.5, color=GREY)
+
+
+def confusions(rows: Sequence[ConfusionRow], subtitle: str, path: Path, columns: int = 8) -> None:
+    """A line of pictures for each pair of classes: under each its class, and the class that it was taken for."""
+    assert rows, "nothing to draw"
+    side, gap, words, label, top = 1.2, 0.16, 0.28, 0.5, 0.8
+    height = top + len(rows) * (words + side + label) + 0.1
+    width = 0.4 - gap + columns * (side + gap)
+    with canvas(path, width, height) as figure:
+        heading(figure, "Classes taken for each other", subtitle)
+        for line, row in enumerate(rows):
+            y = height - top - line * (words + side + label)
+            figure.text(0.2 / width, y / height, shorten(row.words, int(13 * width)), va="top", weight="bold")
+            bottom = y - words - side
+            for place, tile in enumerate(row.tiles[:columns]):
+                left = 0.2 + place * (side + gap)
+                picture(figure, (left, bottom, side, side), tile.pixels, None)
+                x, below = left / width, (bottom - 0.05) / height
+                figure.text(x, below, shorten(f"is {tile.class_name}", 20), va="top", size=7.5, color=GREY)
+                answer = "✗ " + shorten(tile.predicted, 18)
+                figure.text(x, below - 0.15 / height, answer, va="top", size=7.5, color=WRONG)

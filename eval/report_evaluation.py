@@ -8,8 +8,9 @@ from eval.figures import percent
 from eval.report_charts import Axis, Curve, chart
 from eval.report_page import Html, facts, folded, missing, picture, table, tag
 from eval.report_training import SAMPLES
+from eval.run_summary import retrieval_warnings, warnings_of
+from eval.scores import interval_text
 from eval.watch_log import WatchLine
-from eval.zeroshot import interval_text
 
 _WAYS = {"text_to_image": "caption to picture", "image_to_text": "picture to caption"}
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -20,7 +21,9 @@ def zeroshot_part(evaluation: dict[str, Any] | None, watched: Sequence[WatchLine
     shown = []
     if evaluation and evaluation["zeroshot"]:
         shown += [_judged(evaluation), _table(evaluation["zeroshot"])]
-        shown += [_classes(result) for result in evaluation["zeroshot"]]
+        for result in evaluation["zeroshot"]:
+            shown += [tag("p", text, class_="event") for text in warnings_of(result)]
+            shown += [*_budgets(result), _classes(result), *_confusions(result)]
     else:
         shown.append(missing("No zero-shot classification yet.", f"python -m eval.run {run} --zeroshot FOLDER"))
     lines = [line for line in watched if line.zeroshot]
@@ -70,18 +73,42 @@ def _classes(result: dict[str, Any]) -> Html:
     return folded(f"{Path(result['folder']).name}, class by class", table(("class", "top-1", "images"), rows), *unread)
 
 
+def _budgets(result: dict[str, Any]) -> list[Html]:
+    """The scores at each budget, where there are several."""
+    rows = [
+        (
+            *(f"{score['res']} px, {score['text_tokens']} text tokens", percent(score["top1"])),
+            *(interval_text(score["top1_interval"]), f"{score['num_names_cut']:,}"),
+        )
+        for score in result.get("at_budgets", [])
+    ]
+    heads = (f"{Path(result['folder']).name}, the same weights at", "top-1", "95% interval", "prompts without the name")
+    return [table(heads, rows)] if len(rows) > 1 else []
+
+
+def _confusions(result: dict[str, Any]) -> list[Html]:
+    rows = []
+    for pair in result.get("confusions", []):
+        ways = zip((pair["num_first"], pair["num_second"]), pair["num_images"], strict=True)
+        rows.append((*pair["names"], *(f"{num:,} of {of:,}" for num, of in ways)))
+    heads = ("class", "and class", "first taken for second", "second taken for first")
+    return [folded(f"{Path(result['folder']).name}, most confused pairs", table(heads, rows))] if rows else []
+
+
 def _series(lines: Sequence[WatchLine], key: str) -> dict[str, list[tuple[float, dict[str, Any]]]]:
-    """Answers by what was asked: the same folder, store, templates and kind of weights."""
-    found: dict[tuple[str, str, bool], list[tuple[float, dict[str, Any]]]] = {}
+    """Answers by what was asked: the same set, and the same of all that was said about it."""
+    found: dict[tuple[str, str, bool, str], list[tuple[float, dict[str, Any]]]] = {}
     for line in lines:
         for place, result in enumerate(line.zeroshot if key != "retrieval" else [line.retrieval or {}]):
             where = line.retrieval_store if key == "retrieval" else line.zeroshot_dirs[place]
-            found.setdefault((str(where), line.templates, line.ema), []).append((float(line.samples_seen), result))
+            said = (line.captions, None) if key == "retrieval" else (line.classes, line.preprocess)
+            asked = str(where), line.templates, line.ema, ", ".join(filter(None, said))
+            found.setdefault(asked, []).append((float(line.samples_seen), result))
     named: dict[str, list[tuple[float, dict[str, Any]]]] = {}
-    for (where, templates, ema), answers in found.items():
-        name = Path(where).name + (", averaged weights" if ema else "")
+    for (where, templates, ema, more), answers in found.items():
+        name = Path(where).name + (", averaged weights" if ema else "") + (f", {more}" if more else "")
         # Two folders of one name, or one folder with other prompts.
-        name = f"{where}, {templates}" if name in named else name
+        name = ", ".join(filter(None, (where, templates, more))) if name in named else name
         named[name] = sorted(dict(answers).items())
     return named
 
@@ -105,14 +132,17 @@ def retrieval_part(evaluation: dict[str, Any] | None, watched: Sequence[WatchLin
     if not found:
         shown = [missing("No retrieval yet.", f"python -m eval.run {run} --retrieval STORE")]
     else:
-        rows = [
-            (f"{name}, recall@{k}", percent(share), percent(found["chance"][k]))
-            for way, name in _WAYS.items()
-            for k, share in sorted(found[way].items(), key=lambda item: int(item[0]))
-        ]
-        of = f"{found['num_images']:,} pairs of {Path(found['store']).name}"
+        rows = []
+        for way, name in _WAYS.items():
+            intervals, chance = found.get(f"{way}_interval", {}), found.get(f"chance_{way}", found["chance"])
+            for k, share in sorted(found[way].items(), key=lambda item: int(item[0])):
+                interval = interval_text(intervals[k]) if k in intervals else "–"
+                rows.append((f"{name}, recall@{k}", percent(share), interval, percent(chance[k])))
+        num_captions = found.get("num_captions", found["num_images"])
+        of = f"{found['num_images']:,} images and {num_captions:,} captions of {Path(found['store']).name}"
         distinct = f"{found['num_distinct_captions']:,} captions still differ at this number of text tokens"
-        shown = [tag("p", f"Among {of}; {distinct}."), table(("", "found", "guessing"), rows)]
+        shown = [tag("p", f"Among {of}; {distinct}."), table(("", "found", "95% interval", "guessing"), rows)]
+        shown += [tag("p", text, class_="event") for text in retrieval_warnings(found)]
     lines = [line for line in watched if line.retrieval]
     if lines:
         drawn = []
@@ -143,6 +173,7 @@ def pictures_part(evaluation: dict[str, Any] | None, folder: Path, run: str) -> 
 
 
 _WORDS = {
+    "confusions": "classes that are taken for each other most often, with images of both",
     "zeroshot": "images of the zero-shot set, each with what it was taken for",
     "retrieval": "captions drawn at random, each with its own picture and the pictures it found",
 }

@@ -1,37 +1,35 @@
-"""Retrieval: for each caption find its image among all images of a store, and for each image its caption.
+"""Retrieval: for each caption find its image among all images of a set, and for each image one of its captions.
 
-Recall@k is the share of queries with a right answer among their first k. A query's answers are in the order of a
-stable sort by cosine similarity: the **rank** of the right one is the number of wrong ones that are strictly more
-similar, plus the equally similar ones that stand before it. So a model that maps everything to one point scores what
-guessing scores, not 100%, and captions that read the same share their hits.
-
-Similarities are computed a few queries at a time, so memory stays bounded; `ranks` takes any number of right answers
-per query, which is what several captions per image need.
+What recall@k counts, and how ties fall, is in `eval.recall`. Images that cannot be read are counted and named, and
+their captions go with them. An interval is a bootstrap over images, each drawn with all its captions: it says how far
+another draw of as many such images might lie, and nothing about another training run.
 """
 
-from dataclasses import asdict, dataclass
-from math import comb
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
+import xxhash
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eval import figures
-from eval.class_folder import thumbnail
+from eval.captioned import CaptionedSet, CaptionedSource, ModelInput, open_captioned
 from eval.figures import percent
+from eval.labelled_set import Unreadable
+from eval.preprocess import thumbnail
+from eval.recall import RECALLS, chance_recall, ranks, ranks_both_ways, recalls, resampled_interval
+from eval.retrieval_result import RetrievalExample, RetrievalResult
 from pipelines.contract import TokenBudget
-from pipelines.evaluation import batches
-from pipelines.pixels import decode
-from pipelines.store_view import ImageView
 from prep.errors import UserError
 from prep.progress import bar
-from prep.store import Store, open_store
 
-RECALLS = (1, 5, 10)
+__all__ = ["Encoder", "NotFinite", "RetrievalResult", "chance_recall", "check_finite", "evaluate", "ranks", "recalls"]
+
 NUM_SHOWN = 5
-_MAX_SCORES = 1 << 24
 
 
 class Encoder(Protocol):
@@ -44,76 +42,6 @@ class Encoder(Protocol):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Token ids int64 [B, T] to L2-normalised float [B, D]."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class RetrievalExample:
-    """One caption and what it found. row: the caption's own row in the store. rank: of its own image, 0 the best.
-
-    retrieved: rows of the NUM_SHOWN most similar images, best first.
-    """
-
-    row: int
-    rank: int
-    retrieved: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RetrievalResult:
-    """Recalls as fractions, by k. chance: what guessing scores, by k, the same in both directions.
-
-    num_distinct_captions: captions that still differ after the budget's text reduction; fewer than num_captions means
-    that no model could reach 100%.
-    """
-
-    store: str
-    num_images: int
-    num_captions: int
-    num_distinct_captions: int
-    text_to_image: dict[int, float]
-    image_to_text: dict[int, float]
-    chance: dict[int, float]
-    examples: tuple[RetrievalExample, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """What `eval.json` holds of it; the k become strings, as JSON has it."""
-        value = asdict(self)
-        for key in ("text_to_image", "image_to_text", "chance"):
-            value[key] = {str(k): share for k, share in value[key].items()}
-        return value
-
-
-def ranks(
-    queries: Tensor, gallery: Tensor, query_ids: Tensor, gallery_ids: Tensor, max_scores: int = _MAX_SCORES
-) -> Tensor:
-    """The rank of each query's best right answer, int64 [Q], 0 the best; see the module's docstring for ties.
-
-    queries: float [Q, D]. gallery: float [G, D]. query_ids int64 [Q], gallery_ids int64 [G]: an answer is right when
-    its id is the query's; each query has at least one. max_scores: similarities held at a time (at least one query's).
-    """
-    found = []
-    position = torch.arange(len(gallery), device=gallery.device)
-    size = max(1, max_scores // len(gallery))
-    for part, ids in zip(queries.split(size), query_ids.split(size), strict=True):
-        scores = part @ gallery.T
-        right = gallery_ids == ids[:, None]
-        assert bool(right.any(dim=1).all()), "a query without a right answer"
-        best = scores.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
-        level = scores == best
-        first = (level & right).int().argmax(dim=1, keepdim=True)
-        found.append((scores > best).sum(dim=1) + (level & (position < first)).sum(dim=1))
-    return torch.cat(found)
-
-
-def recalls(rank: Tensor) -> dict[int, float]:
-    """Recall@k for each k of RECALLS, from ranks int64 [Q]."""
-    return {k: float((rank < k).double().mean()) for k in RECALLS}
-
-
-def chance_recall(k: int, num_answers: int, num_right: int = 1) -> float:
-    """Recall@k of guessing: the chance that k of num_answers, drawn without replacement, include a right one."""
-    drawn = min(k, num_answers)
-    return 1.0 - comb(num_answers - num_right, drawn) / comb(num_answers, drawn)
 
 
 class NotFinite(UserError):
@@ -132,86 +60,143 @@ def check_finite(features: Tensor, what: str) -> Tensor:
     return features
 
 
-def _examples(images: Tensor, texts: Tensor, rank: Tensor, num: int, seed: int) -> tuple[RetrievalExample, ...]:
-    """`num` captions drawn by the seed, not chosen by how well they do, in the store's order."""
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """images: float [I, D]; index: int64 [I], their places in the set. texts: float [C, D]; owners: int64 [C], places
+    among images.
+    """
+
+    images: Tensor
+    index: Tensor
+    texts: Tensor
+    owners: Tensor
+    num_distinct: int
+    num_cut: int
+    unreadable: tuple[Unreadable, ...]
+
+
+def _encode(model: Encoder, opened: CaptionedSet, seen: ModelInput, batch_size: int, device: str) -> _Encoded:
+    images, index, texts, owners = [], [], [], []
+    # A digest for each caption: the tokens of half a million would be as large as their features.
+    distinct: set[bytes] = set()
+    unreadable, num_cut, num = list(opened.faults), 0, 0
+    with bar(opened.num_images, "retrieval", "images") as progress:
+        for batch in opened.read(seen, batch_size):
+            unreadable += batch.unreadable
+            progress.advance(len(batch.index) + len(batch.unreadable))
+            if not len(batch.index):
+                continue
+            images.append(model.encode_image(batch.images.to(device)).float())
+            texts += [model.encode_text(part.to(device)).float() for part in batch.tokens.split(batch_size)]
+            index.append(batch.index)
+            owners.append(batch.owners + num)
+            num += len(batch.index)
+            num_cut += batch.num_cut
+            distinct.update(map(_digest, batch.tokens.numpy()))
+    if not images:
+        first = unreadable[0]
+        problem = f"none of its {opened.num_images:,} images can be read; {first.path}: {first.problem}"
+        raise UserError(str(opened.path), problem, "Check the path, and --images of a JSON file.")
+    return _Encoded(
+        check_finite(torch.cat(images), "images"),
+        torch.cat(index),
+        check_finite(torch.cat(texts), "captions"),
+        torch.cat(owners),
+        len(distinct),
+        num_cut,
+        tuple(unreadable),
+    )
+
+
+def _digest(tokens: NDArray[np.int64]) -> bytes:
+    return xxhash.xxh3_128_digest(tokens.tobytes())
+
+
+def _examples(encoded: _Encoded, rank: Tensor, num: int, seed: int) -> tuple[RetrievalExample, ...]:
+    """`num` captions drawn by the seed, not chosen by how well they do, in the set's order."""
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(texts), generator=generator)[:num].sort().values
-    order = (texts[rows.to(texts.device)] @ images.T).sort(dim=1, descending=True, stable=True).indices[:, :NUM_SHOWN]
+    drawn = torch.randperm(len(encoded.texts), generator=generator)[:num].sort().values
+    scores = encoded.texts[drawn.to(encoded.texts.device)] @ encoded.images.T
+    order = scores.sort(dim=1, descending=True, stable=True).indices[:, :NUM_SHOWN].cpu()
+    first = torch.searchsorted(encoded.owners, encoded.owners[drawn])
     return tuple(
-        RetrievalExample(row, int(rank[row]), tuple(found))
-        for row, found in zip(rows.tolist(), order.tolist(), strict=True)
+        RetrievalExample(int(encoded.index[encoded.owners[text]]), int(rank[text]), tuple(found), text - start)
+        for text, start, found in zip(drawn.tolist(), first.tolist(), encoded.index[order].tolist(), strict=True)
+    )
+
+
+def _result(
+    source: CaptionedSource, opened: CaptionedSet, budget: TokenBudget, encoded: _Encoded, num_examples: int, seed: int
+) -> RetrievalResult:
+    num_images, num_captions = len(encoded.images), len(encoded.texts)
+    rank, back = (
+        found.cpu() for found in ranks_both_ways(encoded.images, encoded.texts, encoded.owners.to(encoded.texts.device))
+    )
+    counts = encoded.owners.bincount(minlength=num_images).numpy()
+    per_image = Counter(counts.tolist())
+    hits = {k: np.bincount(encoded.owners.numpy()[(rank < k).numpy()], minlength=num_images) for k in RECALLS}
+    one = np.ones(num_images, np.int64)
+    return RetrievalResult(
+        store=str(source.path),
+        num_images=num_images,
+        num_captions=num_captions,
+        num_distinct_captions=encoded.num_distinct,
+        text_to_image=recalls(rank),
+        image_to_text=recalls(back),
+        chance={k: chance_recall(k, num_images) for k in RECALLS},
+        examples=_examples(encoded, rank, num_examples, seed),
+        chance_image_to_text={
+            k: sum(num * chance_recall(k, num_captions, right) for right, num in per_image.items()) / num_images
+            for k in RECALLS
+        },
+        text_to_image_interval={k: resampled_interval(hits[k], counts, seed) for k in RECALLS},
+        image_to_text_interval={k: resampled_interval((back < k).long().numpy(), one, seed) for k in RECALLS},
+        captions_per_image=dict(sorted(per_image.items())),
+        images=str(source.images) if source.images else None,
+        split=source.chosen_split,
+        captions=source.captions,
+        text_mask=opened.text_mask(budget),
+        num_captions_cut=encoded.num_cut,
+        num_captions_lost=opened.num_captions - num_captions,
+        num_captions_empty=opened.num_empty,
+        unreadable=encoded.unreadable,
     )
 
 
 def evaluate(
     model: Encoder,
     budget: TokenBudget,
-    store: Path,
+    source: CaptionedSource | Path,
     batch_size: int = 128,
     device: str = "cpu",
     num_examples: int = 5,
     seed: int = 0,
     tokenizer: str = "clip",
     end_token: bool = True,
+    kind: str = "centre",
 ) -> RetrievalResult:
-    """Recall@1/5/10 in both directions over every row of a store, at the budget's res and text tokens.
+    """Recall@1/5/10 in both directions over a whole set, at the budget's res and text tokens.
 
-    tokenizer, end_token: of the model, as in `train.model_config.TextConfig`.
+    source: a path alone stands for all captions there. tokenizer, end_token: of the model, as in
+    `train.model_config.TextConfig`. kind: of `eval.preprocess.Preprocess`, for images that are not a store's.
 
-    Raises `UserError` when the path is no store, the store is empty or was not built at `budget.res`, or the model
-    gives embeddings that are not finite.
+    Raises `UserError` when the path is no retrieval set, a store was not built at `budget.res`, no image can be read,
+    or the model gives embeddings that are not finite.
     """
-    opened = open_store(store)
-    num = opened.manifest.num_samples
-    if not num:
-        raise UserError(str(store), "wanted a store with samples in it, but it has none", "Build it from other pairs.")
-    images, texts, tokens = [], [], []
-    with torch.inference_mode(), bar(num, "retrieval", "pairs") as progress:
-        for batch in batches(store, budget, batch_size, end_token, tokenizer):
-            images.append(model.encode_image(batch.images.to(device)).float())
-            texts.append(model.encode_text(batch.tokens.to(device)).float())
-            tokens.append(batch.tokens)
-            progress.advance(len(batch.index))
-        image_features = check_finite(torch.cat(images), "images")
-        text_features = check_finite(torch.cat(texts), "captions")
-        ids = torch.arange(num, device=image_features.device)
-        rank = ranks(text_features, image_features, ids, ids)
-        return RetrievalResult(
-            store=str(store),
-            num_images=num,
-            num_captions=num,
-            num_distinct_captions=len(torch.cat(tokens).unique(dim=0)),
-            text_to_image=recalls(rank),
-            image_to_text=recalls(ranks(image_features, text_features, ids, ids)),
-            chance={k: chance_recall(k, num) for k in RECALLS},
-            examples=_examples(image_features, text_features, rank, num_examples, seed),
-        )
-
-
-def _captions(store: Store, rows: list[int]) -> list[str]:
-    """The first clean caption of each row, as people read it."""
-    starts = np.cumsum([0, *(shard.num_samples for shard in store.manifest.shards)])
-    found = []
-    for row in rows:
-        place = int(np.searchsorted(starts, row, side="right")) - 1
-        captions = (
-            store.captions(source, store.manifest.shards[place].shard)[row - int(starts[place])]
-            for source in store.manifest.caption_sources
-        )
-        found.append(next(caption for own in captions for caption in own))
-    return found
+    source = source if isinstance(source, CaptionedSource) else CaptionedSource(source)
+    opened = open_captioned(source)
+    with torch.inference_mode():
+        encoded = _encode(model, opened, ModelInput(budget, tokenizer, end_token, kind), batch_size, device)
+        return _result(source, opened, budget, encoded, num_examples, seed)
 
 
 def draw(result: RetrievalResult, path: Path) -> None:
-    """The result's examples as a line of pictures each, a PNG at `path`; in the largest resolution of the store."""
-    store = open_store(Path(result.store))
-    view = ImageView(store, max(store.manifest.resolutions))
-    captions = _captions(store, [example.row for example in result.examples])
+    """The result's examples as a line of pictures each, a PNG at `path`."""
+    opened = open_captioned(result.source)
     rows = []
-    for example, caption in zip(result.examples, captions, strict=True):
-        images = view.images(np.array([example.row, *example.retrieved], np.int64))
-        shapes = zip(images.encoded, images.heights.tolist(), images.widths.tolist(), strict=True)
-        own, *found = (thumbnail(decode(*image, view.is_raw)) for image in shapes)
+    for example in result.examples:
+        own, *found = map(thumbnail, opened.pixels([example.row, *example.retrieved]))
+        caption = opened.captions(example.row)[example.caption]
         rows.append(figures.RetrievalRow(caption, own, tuple(found), example.rank, result.num_images))
     first, five = (f"{percent(result.text_to_image[k])} (guessing {percent(result.chance[k])})" for k in (1, 5))
     drawn = f"{len(rows)} of {result.num_captions:,} captions, drawn at random"

@@ -15,11 +15,12 @@ Every checkpoint is judged at the token budget that it was trained at, so a curv
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eval.evaluation import Evaluation
 from eval.figures import percent
+from eval.labelled import LabelledSet
 from eval.report import write_report
 from eval.retrieval import NotFinite
 from eval.watch_log import WatchLine, append, mend, question_of, read_watch
@@ -51,7 +52,7 @@ def watch(
     another process is at this.
     """
     asked.check_machine()
-    asked.check_data()
+    labelled = asked.open_data()
     recipe = _recipe(run, wait, say)
     asked.check_run(run, [stage.budget.res for stage in recipe.stages])
     folder = run / "eval"
@@ -65,7 +66,7 @@ def watch(
                 told = _once(f"waiting for the next checkpoint of {run}; Ctrl-C ends this", told, say)
                 wait()
                 continue
-            line = _line(run, asked, path)
+            line = _line(run, asked, labelled, path)
             if line is None:
                 say(f"{int(path.name):>11,} samples  passed over: the trainer has deleted this checkpoint")
                 continue
@@ -97,7 +98,7 @@ def _recipe(run: Path, wait: Callable[[], None], say: Callable[[str], None]) -> 
     return load_recipe(str(kept))
 
 
-def _line(run: Path, asked: Evaluation, path: Path) -> WatchLine | None:
+def _line(run: Path, asked: Evaluation, labelled: Sequence[LabelledSet], path: Path) -> WatchLine | None:
     """A checkpoint's answers; None when the trainer deleted it before it was read."""
     try:
         loaded = checkpoint.load_model(run, str(int(path.name)), asked.device, ema=asked.ema)
@@ -107,7 +108,7 @@ def _line(run: Path, asked: Evaluation, path: Path) -> WatchLine | None:
             raise
         return None
     try:
-        return WatchLine.of(asked, loaded, state.flops, *asked.of(loaded))
+        return WatchLine.of(asked, loaded, state.flops, *asked.of(loaded, labelled))
     except NotFinite as error:
         return WatchLine.of(asked, loaded, state.flops, [], None, error.problem)
 

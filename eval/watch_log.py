@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.captioned import CaptionedSource
 from eval.evaluation import Evaluation
 from eval.retrieval import RetrievalResult
 from eval.zeroshot import ZeroShotResult
@@ -13,15 +14,20 @@ from prep.errors import UserError
 from train.checkpoint import LoadedModel
 
 # What would make a line long, and is in eval.json for the checkpoint that people look at.
-_LONG = ("per_class", "unreadable", "examples")
+_LONG = (
+    *("per_class", "unreadable", "examples", "confusions", "confused", "names_cut", "unmatched"),
+    # Asked of the checkpoint that people look at alone.
+    "at_budgets",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class WatchLine:
     """One checkpoint's answers. flops: of training so far. res, text_tokens: what it was judged at, its stage's.
 
-    zeroshot: a table a folder, and retrieval: one table or None, as in eval.json without lists of classes, files and
-    examples; paths are absolute. problem: why there are no answers, where the model gave no numbers.
+    zeroshot: a table a set, and retrieval: one table or None, as in eval.json without lists of classes, files and
+    examples; paths are absolute. problem: why there are no answers, where the model gave no numbers. classes,
+    preprocess: as in `Evaluation`; captions: what was said about the retrieval set beside its path.
     """
 
     samples_seen: int
@@ -35,11 +41,15 @@ class WatchLine:
     zeroshot: list[dict[str, Any]]
     retrieval: dict[str, Any] | None
     problem: str = ""
+    classes: str | None = None
+    preprocess: str | None = None
+    captions: str | None = None
 
     @property
     def question(self) -> str:
         """What was asked: lines of the same question make a curve."""
-        return question(self.zeroshot_dirs, self.retrieval_store, self.templates, self.ema)
+        more = self.classes, self.preprocess, self.captions
+        return question(self.zeroshot_dirs, self.retrieval_store, self.templates, self.ema, *more)
 
     @staticmethod
     def of(
@@ -65,6 +75,9 @@ class WatchLine:
             zeroshot=tables,
             retrieval=_short(retrieval.to_json()) if retrieval else None,
             problem=problem,
+            classes=asked.classes,
+            preprocess=asked.preprocess,
+            captions=_captions(asked),
         )
 
 
@@ -73,18 +86,29 @@ def _short(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _places(asked: Evaluation) -> tuple[list[str], str | None]:
-    store = asked.retrieval_store
-    return [str(folder.resolve()) for folder in asked.zeroshot_dirs], str(store.resolve()) if store else None
+    source = asked.retrieval
+    return [str(folder.resolve()) for folder in asked.zeroshot_dirs], str(source.path.resolve()) if source else None
 
 
-def question(zeroshot_dirs: list[str], retrieval_store: str | None, templates: str, ema: bool) -> str:
+def _captions(asked: Evaluation) -> str | None:
+    """What was said about the retrieval set beside its path."""
+    source = asked.retrieval
+    if source is None or source == CaptionedSource(source.path):
+        return None
+    return json.dumps([str(source.images), source.split, source.captions])
+
+
+def question(
+    zeroshot_dirs: list[str], retrieval_store: str | None, templates: str, ema: bool, *more: str | None
+) -> str:
     """A string that differs where the question does."""
-    return json.dumps([zeroshot_dirs, retrieval_store, templates, ema])
+    return json.dumps([zeroshot_dirs, retrieval_store, templates, ema, *more])
 
 
 def question_of(asked: Evaluation) -> str:
     """The question that `asked` puts to each checkpoint."""
-    return question(*_places(asked), asked.templates, asked.ema)
+    more = asked.classes, asked.preprocess, _captions(asked)
+    return question(*_places(asked), asked.templates, asked.ema, *more)
 
 
 def path_of(folder: Path) -> Path:

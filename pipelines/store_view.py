@@ -185,6 +185,36 @@ class TextView:
             text.priorities[mine] = items[2]
         return text
 
+    def every(self, rows: NDArray[np.int64]) -> tuple[TextRows, NDArray[np.int64]]:
+        """Every caption of the rows, and for each its row's place among them, int64 [C], ascending.
+
+        A row's captions are source by source, in the order of `Manifest.caption_sources`. Raises
+        `pipelines.damage.DamagedError`.
+        """
+        length, parts, owners = self.store.manifest.context_length, [], []
+        with asking(np.arange(len(rows)), rows):
+            for tokens, priorities, _ in self._sources:
+                found, ranked = tokens.find(rows), priorities.find(rows)
+                counts = tokens.lists("tokens", found).counts
+                owner = np.repeat(np.arange(len(rows)), counts)
+                caption = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+                own, rank = (Found(f.rows[owner], f.batches[owner], f.within[owner]) for f in (found, ranked))
+                parts.append(
+                    TextRows(
+                        tokens.items("tokens", own, caption, 2 * length).view("<u2"),
+                        priorities.items("priorities", rank, caption, length),
+                        tokens.items("num_tokens", own, caption, 1)[:, 0],
+                    )
+                )
+                owners.append(owner)
+        whole = np.concatenate(owners)
+        bare = np.setdiff1d(np.arange(len(rows)), whole)
+        if len(bare):
+            raise self._sources[0][0].damage(rows[bare], "none of the caption sources has one for it")
+        order = np.argsort(whole, kind="stable")
+        joined = (np.concatenate([getattr(part, name) for part in parts])[order] for name in TextRows.__slots__)
+        return TextRows(*joined), whole[order]
+
     def _choose(self, lists: list[Lists], keys: U64 | None) -> NDArray[np.int64]:
         """The place in _sources of each row's source, int64 [B]."""
         has = np.stack([own.counts > 0 for own in lists], axis=1).astype(np.float64)

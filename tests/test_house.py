@@ -18,8 +18,9 @@ FLOORS = ("prep", "pipelines", "train", "eval")
 OPEN_ROOMS = (
     *("crops", "draws", "errors", "files", "images", "manifest", "progress", "row_hash", "schemas", "store"),
     *("text_masks", "tokenizer", "bert_tokenizer", "batch_buffers"),
+    *("labelled_files", "labelled_tars", "labelled_tables", "captioned_tars"),
 )
-"""What the floors above may open of prep: its store, its tokenizer, and what has no data of its own."""
+"""What the floors above may open of prep: its store, labelled sets, its tokenizer, and what has no data of its own."""
 
 ORCHESTRATORS = {"eval/demo.py": ("build", "demo"), "eval/compare.py": ("build", "demo")}
 """Programs at the top that call programs of prep."""
@@ -36,9 +37,11 @@ HOMES = {
     "datasets": ("pipelines/bench_peers.py",),
     "open_clip_train": ("*/bench*.py",),
     "nvidia.dali": ("pipelines/dali_loader.py",),
-    "timm": ("train/vision_tower.py", "train/export_timm.py"),
-    "open_clip": ("train/export_open_clip.py", "train/export_hf.py", "*/bench*.py", "train/loss_bench.py"),
+    "sklearn": ("eval/linear_probe.py",),
+    "timm": ("train/vision_tower.py", "train/export_timm.py", "eval/class_names.py"),
+    "open_clip": ("train/export_open_clip.py", "train/export_hf.py", "*/*bench*.py", "eval/class_names.py"),
     "transformers": ("train/export_open_clip.py", "train/export_hf.py"),
+    "faiss": ("eval/neighbours.py",),
     "pyarrow": ("prep/*.py", "pipelines/*.py"),
 }
 """The only modules that may import a library: the trainer and the evaluation never open a shard."""

@@ -1,21 +1,22 @@
 """Zero-shot on real image files with models whose answers are known: perfect, collapsed, guessing, diverged."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 from torch.nn.functional import normalize, one_hot
 
 from eval import zeroshot
-from eval.class_folder import open_class_folder, read_batches
-from eval.templates import TEMPLATES
-from eval.zeroshot import bootstrap_interval, class_embeddings, prompt_tokens
+from eval.class_names import ClassList
+from eval.labelled import open_labelled
+from eval.preprocess import Preprocess
+from eval.prompts import prompt_tokens
+from eval.zeroshot_pictures import draw_confusions
 from pipelines.contract import TokenBudget
 from prep.errors import UserError
 
@@ -94,7 +95,7 @@ def test_a_perfect_model(colours: Path) -> None:
     assert {entry.name: (entry.num_images, entry.top1) for entry in result.per_class} == dict.fromkeys(
         COLOURS, (3, 1.0)
     )
-    assert all(example.predicted == example.class_name == example.file.parent.name for example in result.examples)
+    assert all(example.predicted == example.class_name == Path(example.file).parent.name for example in result.examples)
 
 
 def test_a_collapsed_model_scores_what_guessing_scores(colours: Path) -> None:
@@ -138,7 +139,7 @@ def test_unreadable_files_are_counted_and_named(colours: Path) -> None:
     (colours / "blue" / "text.jpg").write_text("this is no image")
     (colours / "blue" / "empty.png").write_bytes(b"")
     result = zeroshot.evaluate(ColourModel(), BUDGET, colours, batch_size=4)
-    assert {bad.path.name for bad in result.unreadable if bad.problem} == {"cut.jpg", "text.jpg", "empty.png"}
+    assert {Path(bad.path).name for bad in result.unreadable if bad.problem} == {"cut.jpg", "text.jpg", "empty.png"}
     assert (result.num_images, result.top1) == (21, 1.0)
     assert result.to_json()["num_unreadable"] == 3
 
@@ -149,13 +150,38 @@ def test_the_batch_size_changes_nothing(colours: Path) -> None:
     )
 
 
+def test_whom_a_class_is_taken_for_is_counted_and_shown(colours: Path, tmp_path: Path) -> None:
+    for image in (colours / "red").iterdir():
+        image.rename(colours / "blue" / f"red {image.name}")
+    write_image(colours / "red" / "a.png", COLOURS["blue"])
+    write_image(colours / "white" / "a.png", COLOURS["black"])
+    opened = open_labelled(colours)
+    result = zeroshot.evaluate(ColourModel(), BUDGET, opened)
+    pairs = [(pair.names, pair.num, pair.num_first, pair.num_second, pair.num_images) for pair in result.confusions]
+    assert pairs == [(("blue", "red"), 4, 3, 1, (6, 1)), (("black", "white"), 1, 0, 1, (3, 4))]
+    assert len(result.confused) == 5
+    assert all(example.class_name != example.predicted for example in result.confused)
+    assert draw_confusions(result, opened, tmp_path / "confusions.png")
+    with Image.open(tmp_path / "confusions.png") as drawn:
+        drawn.verify()
+    assert not draw_confusions(replace(result, confusions=(), confused=()), opened, tmp_path / "none.png")
+
+
+def test_a_class_list_leaves_images_out_and_adds_answers(colours: Path) -> None:
+    classes = ClassList(("red", "blue", "cyan"), ("red", "blue", "cyan"))
+    result = zeroshot.evaluate(ColourModel(), BUDGET, open_labelled(colours, classes))
+    assert (result.num_classes, result.num_images, result.num_without_class, result.top1) == (3, 6, 15, 1.0)
+    assert result.unmatched == {name: 3 for name in COLOURS if name not in ("red", "blue")}
+    assert [entry.top1 for entry in result.per_class] == [1.0, 1.0, None]
+
+
 def test_what_counts_as_a_class_and_as_a_file(tmp_path: Path) -> None:
     for place in ("polar_bear/x", "cat/y.png", ".cache/z.png", "cat/.hidden.png", "cat/inner/w.png", "beside.png"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_bytes(b"?")
-    folder = open_class_folder(tmp_path)
+    folder = open_labelled(tmp_path)
     assert folder.class_names == ("cat", "polar bear")
-    assert [file.name for file in folder.files] == ["y.png", "x"]
+    assert [Path(folder.named(place)).name for place in range(len(folder.labels))] == ["y.png", "x"]
     assert folder.labels.tolist() == [0, 1]
 
 
@@ -165,10 +191,11 @@ def test_images_are_cropped_at_the_centre(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         Image.fromarray(pixels if name == "a" else pixels.transpose(1, 0, 2)).save(tmp_path / name / "1.png")
-    (batch,) = read_batches(open_class_folder(tmp_path), 16, 8)
+    (batch,) = open_labelled(tmp_path).read(Preprocess(16), 8)
     assert batch.images.shape == (2, 3, 16, 16)
     assert batch.images.dtype == torch.uint8
-    assert (batch.images == 255).all()
+    assert (batch.images > 200).all()
+    assert (batch.images[:, :, 1:-1, 1:-1] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +207,7 @@ def test_images_are_cropped_at_the_centre(tmp_path: Path) -> None:
         ("", ["cat/1.png"], "at least two class folders, found 1"),
         ("", ["cat/", "dog/"], "no image in any of them"),
         ("", ["cat/1.jpg", "dog/1.jpg"], r"none of its 2 files is a readable image; 1\.jpg: \w+"),
-        ("", ["polar bear/1.png", "polar_bear/1.png"], "two folders stand for the class 'polar bear'"),
+        ("", ["polar bear/1.png", "polar_bear/1.png"], "two of its labels stand for the class 'polar bear'"),
     ],
 )
 def test_a_mistake_in_the_folder_is_named(tmp_path: Path, place: str, there: list[str], message: str) -> None:
@@ -199,51 +226,3 @@ def test_unknown_templates_and_a_diverged_model_are_named(colours: Path) -> None
         zeroshot.evaluate(CollapsedModel(), BUDGET, colours, "simpel")
     with pytest.raises(UserError, match="21 of 21 images"):
         zeroshot.evaluate(DivergedModel(), BUDGET, colours)
-
-
-def test_prompts_are_cut_with_their_end_kept_and_counted() -> None:
-    tokens, num_cut = prompt_tokens(["cat", "a photo of a very small cat"], 5)
-    start, end = 49406, 49407
-    assert tokens[0].tolist()[::2] == [start, end, 0]
-    assert tokens[1, [0, -1]].tolist() == [start, end]
-    assert num_cut == 1
-
-
-def test_a_class_is_the_mean_of_its_prompts() -> None:
-    class Letters(CollapsedModel):
-        def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-            return normalize(torch.stack([tokens.sum(dim=1) % 97, (tokens != 0).sum(dim=1)], dim=1).float(), dim=-1)
-
-    names, templates = ("cat", "polar bear"), ("{}", "a {} on a box", "the {}")
-    found, _ = class_embeddings(Letters(), names, templates, 16)
-    for row, name in enumerate(names):
-        each = Letters().encode_text(prompt_tokens([t.replace("{}", name) for t in templates], 16)[0])
-        mean = each.numpy().mean(axis=0)
-        assert found[row].tolist() == pytest.approx((mean / np.linalg.norm(mean)).tolist(), abs=1e-6)
-
-
-def test_the_simple_templates_hold_one_name_and_fit_twelve_tokens() -> None:
-    assert all(template.count("{}") == 1 for template in TEMPLATES["simple"])
-    four_tokens = "red polar bear cub"
-    assert [prompt_tokens([four_tokens], length)[1] for length in (5, 6)] == [1, 0]
-    assert prompt_tokens([template.format(four_tokens) for template in TEMPLATES["simple"]], 12)[1] == 0
-
-
-@given(st.integers(1, 2000).flatmap(lambda num: st.tuples(st.integers(0, num), st.just(num))))
-def test_an_interval_holds_its_accuracy_and_is_drawn_by_its_seed(case: tuple[int, int]) -> None:
-    num_hits, num = case
-    low, high = bootstrap_interval(num_hits, num, num_resamples=500)
-    assert 0 <= low <= num_hits / num <= high <= 1
-    assert (low, high) == bootstrap_interval(num_hits, num, num_resamples=500)
-
-
-def test_an_interval_agrees_with_resampled_images() -> None:
-    hits = np.arange(300) < 90
-    generator = np.random.default_rng(1)
-    shares = [hits[generator.integers(0, 300, 300)].mean() for _ in range(4000)]
-    assert bootstrap_interval(90, 300) == pytest.approx(tuple(np.quantile(shares, (0.025, 0.975))), abs=0.007)
-
-
-def test_an_interval_narrows_with_more_images() -> None:
-    (low, high), (lower, higher) = bootstrap_interval(10, 30), bootstrap_interval(1000, 3000)
-    assert (high - low) / (higher - lower) == pytest.approx(10, rel=0.2)

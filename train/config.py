@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from types import GenericAlias
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tomli_w
 
@@ -23,6 +23,7 @@ from train.recipe import Recipe, check
 RECIPES = Path(__file__).parent / "recipes"
 SWEEP_SUFFIX = ".sweep.toml"
 """What the name of a file with many recipes ends in; `train.sweep` reads it."""
+T = TypeVar("T")
 
 
 def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:
@@ -57,6 +58,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(str(path), f"not TOML: {error}", "Mend the file at that place.") from error
+
+
+def from_table(kind: type[T], values: dict[str, Any], place: str) -> T:
+    """A frozen dataclass out of a parsed table, strictly, for files of other floors; raises `UserError` likewise."""
+    built: T = _build(kind, values, place, "")
+    return built
 
 
 def _named_model(name: str, place: str) -> dict[str, Any]:
@@ -103,7 +110,7 @@ def _override(values: dict[str, Any], text: str) -> None:
     else:
         table = _table(node, last, text)
         table[last] = _toml_value(value)
-        if path.strip() == "model":
+        if path.strip() == "model" and not isinstance(table[last], dict):
             table[last] = _named_model(str(table[last]), text)
 
 

@@ -21,7 +21,12 @@ def tokens_of(texts: list[str], text_tokens: int, tokenizer: str = "clip", end_t
     return torch.from_numpy(rows)
 
 
+def are_too_long(texts: list[str], text_tokens: int, tokenizer: str = "clip", end_token: bool = True) -> list[bool]:
+    """Which texts `tokens_of` cuts."""
+    loaded, room = load_tokenizer(tokenizer), text_tokens - 1 - end_token
+    return [len(loaded.encode(text)) > room for text in texts]
+
+
 def num_too_long(texts: list[str], text_tokens: int, tokenizer: str = "clip", end_token: bool = True) -> int:
     """How many texts `tokens_of` cuts."""
-    loaded, room = load_tokenizer(tokenizer), text_tokens - 1 - end_token
-    return sum(len(loaded.encode(text)) > room for text in texts)
+    return sum(are_too_long(texts, text_tokens, tokenizer, end_token))

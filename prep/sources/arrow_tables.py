@@ -24,14 +24,15 @@ _ABSURD_BYTES = 1 << 40
 _END_MARK = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
-class _ArrowTable:
-    """What parquet and Arrow files have in common."""
+class ArrowTable:
+    """What parquet and Arrow files have in common. notes: what their writers left beside the schema."""
 
     surrogates = "surrogateescape"
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
         self.columns: list[str] = schema.names
+        self.notes: dict[bytes, bytes] = schema.metadata or {}
 
     def misfit(self, column: str, role: Role) -> str | None:
         """The column's type, when it cannot serve. Of columns that share a name none can."""
@@ -52,7 +53,7 @@ class _ArrowTable:
         return None if fits else str(kind)
 
 
-class ParquetTable(_ArrowTable):
+class ParquetTable(ArrowTable):
     """A parquet file."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -93,7 +94,7 @@ class ParquetTable(_ArrowTable):
             start = end
 
 
-class StreamTable(_ArrowTable):
+class StreamTable(ArrowTable):
     """An Arrow file or stream. path: its local one, or None; file: it, opened."""
 
     def __init__(self, file: BinaryIO, path: str | None) -> None:

@@ -56,6 +56,18 @@ def _parts_of_file(url: str, num_bytes: int, options: SourceOptions) -> Iterator
 
 
 def _parts_of_folder(url: str, options: SourceOptions) -> Iterator[Part]:
+    found = files_of_folder(url)
+    if not found:
+        yield from list_folder(url, options)
+    for file, size in found:
+        yield from _parts_of_file(file, size, options)
+
+
+def files_of_folder(url: str) -> list[tuple[str, int]]:
+    """The tars or tables that a folder is made of, and their sizes in bytes, in natural order; none for one of images.
+
+    Raises `UserError` for a dataset of several splits, and for one whose files are missing or not well listed.
+    """
     folder = Folder.of(url)
     sizes = folder.sizes()
     files = {name: size for name, size in sizes.items() if size is not None}
@@ -70,15 +82,14 @@ def _parts_of_folder(url: str, options: SourceOptions) -> Iterator[Part]:
     else:
         chosen = [name for name in files if re.fullmatch(r"metadata\.(csv|jsonl|parquet)", name)][:1]
         chosen = chosen or _tables(folder, sizes)
-    if not chosen:
-        yield from list_folder(url, options)
-        return
     _check_splits(folder, chosen)
+    found = []
     for name in sorted(chosen, key=lambda name: (natural(name), name)):
         size = folder.size(name)
         if size is None:
             raise UserError(folder.at(name), "the dataset names this file, but it is missing", "Restore it.")
-        yield from _parts_of_file(folder.at(name), size, options)
+        found.append((folder.at(name), size))
+    return found
 
 
 def _saved_dataset(folder: Folder, files: dict[str, int]) -> list[str]:

@@ -47,7 +47,7 @@ def _read_members(part: Part, options: SourceOptions, seen: set[str]) -> Iterato
     with open_tar(part.url) as archive:
         try:
             for member in archive.members():
-                key, extension = _key_and_extension(member.name)
+                key, extension = key_and_extension(member.name)
                 why = danger(member.name)
                 if extension is None:
                     reason = Reason.UNSAFE_NAME if why else Reason.IMAGE_MISSING
@@ -139,7 +139,7 @@ def _too_large(member: tarfile.TarInfo, limit: int) -> str:
     return f"{readable(member.name)} has {member.size:,} bytes; at most {limit:,} are read"
 
 
-def _key_and_extension(name: str) -> tuple[str, str | None]:
+def key_and_extension(name: str) -> tuple[str, str | None]:
     """(Folder and file name up to its first dot, the rest in lower case); a hidden file is all key."""
     name = readable(name)
     while name.startswith("./"):
