@@ -120,6 +120,7 @@ pre { overflow-x: auto; margin: 0.5rem 0; padding: 0.6rem 0.8rem; border-radius:
 .missing { padding-left: 0.9rem; border-left: 3px solid var(--c1); }
 .event { margin: 0.75rem 0; padding-left: 0.9rem; border-left: 3px solid var(--bad); }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: 1.25rem; }
+.large { grid-template-columns: repeat(auto-fill, minmax(min(27rem, 100%), 1fr)); }
 figure { margin: 0; min-width: 0; }
 figure h3 { margin: 0; }
 figcaption { font-size: 0.85rem; }
@@ -130,6 +131,7 @@ svg text { fill: var(--grey); font: 12px system-ui, sans-serif; }
 .boundary { stroke: var(--grey); stroke-width: 1; stroke-dasharray: 5 4; }
 .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .thin { stroke-width: 1; opacity: 0.4; }
+.spread { stroke-width: 1.5; opacity: 0.7; }
 .dashed { stroke-dasharray: 2 4; }
 .s0 { stroke: var(--c0); } .s1 { stroke: var(--c1); } .s2 { stroke: var(--c2); } .s3 { stroke: var(--c3); }
 .k0 { color: var(--c0); } .k1 { color: var(--c1); } .k2 { color: var(--c2); } .k3 { color: var(--c3); }

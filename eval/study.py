@@ -168,7 +168,9 @@ def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     plan = load_plan(args.plan)
     _check(args, plan)
-    console = Console(markup=False, highlight=False, emoji=False)
+    # A file or a pipe has no width of its own: tables are not to be cut there.
+    width = None if Console().is_terminal else 120
+    console = Console(width=width, markup=False, highlight=False, emoji=False)
     if args.dry_run:
         hardware = find_hardware(args.gpu) if args.gpu else None
         device, jobs, threads = _workers(args)

@@ -98,7 +98,8 @@ def _drop(plan: StudyPlan, claim: Claim, known: Means) -> list[Line]:
         of_had: dict[str, Any] = {"border": None, "share": True, "divisors": [lambda h, _: h]}
         lines.append(_line(known, name, lambda h, low: 1 - low / h, *cells, **of_had))
     ends = *pairs[0], *pairs[-1]
-    text = "smallest's less largest's loss"
+    smallest, *_, largest = (next(iter(more.values())) for more in choices(claim))
+    text = f"{smallest}'s loss less {largest}'s"
     lines.append(_line(known, f"{text}, points", lambda a, b, c, d: (a - b) - (c - d), *ends))
     by: dict[str, Any] = {"share": True, "divisors": [lambda a, *_: a, lambda a, b, c, d: c]}
     lines.append(_line(known, f"{text}, share", lambda a, b, c, d: d / c - b / a, *ends, **by))

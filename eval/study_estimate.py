@@ -30,14 +30,15 @@ _STATE = 12
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Of some trainings together. hours: of one job. loader_cores: the most that a stage's loader needs to keep up with
-    a device that does nothing else. checkpoint_bytes: of all of them, kept; largest: of one training.
+    """Of some trainings together. hours: of one job. decoding: core-hours of decoding. loader_cores: the most that a
+    stage needs to keep up with its device. checkpoint_bytes: of all of them, kept; largest: of one training.
     """
 
     num_trainings: int = 0
     num_samples: int = 0
     flops: float = 0.0
     hours: float = 0.0
+    decoding: float = 0.0
     loader_cores: float = 0.0
     checkpoint_bytes: float = 0.0
     largest: float = 0.0
@@ -49,6 +50,7 @@ class Needs:
             self.num_samples + other.num_samples,
             self.flops + other.flops,
             self.hours + other.hours,
+            self.decoding + other.decoding,
             max(self.loader_cores, other.loader_cores),
             self.checkpoint_bytes + other.checkpoint_bytes,
             max(self.largest, other.largest),
@@ -62,16 +64,15 @@ class Needs:
 def needs_of(recipe: Recipe, hardware: Hardware, slowness: float = 1.0) -> Needs:
     """What one training of a recipe takes on a device. slowness: steps measured, over what is computed."""
     plan = make_plan(recipe, Asked(hardware, num_devices=1, checkpointing=False))
-    hours, parameters = 0.0, 0
-    for stage in recipe.stages:
-        parameters = memory.num_parameters(recipe.model, stage.budget)
-        decoding = 0.0 if hardware.autocast else 1 / _decoded_a_second(stage)
-        hours += stage.num_samples * (slowness * step_seconds(recipe, stage, hardware) + decoding) / 3600
     rates = [_decoded_a_second(stage) for stage in recipe.stages]
+    steps = sum(stage.num_samples * slowness * step_seconds(recipe, stage, hardware) for stage in recipe.stages) / 3600
+    decoding = sum(stage.num_samples / rate for stage, rate in zip(recipe.stages, rates, strict=True)) / 3600
+    hours = steps if hardware.autocast else steps + decoding
+    parameters = memory.num_parameters(recipe.model, recipe.stages[-1].budget)
     cores = max(planned.images_per_host / rate for planned, rate in zip(plan.stages, rates, strict=True))
     # One at the end of each stage, and the newest; the last is both.
     kept = float(_STATE * parameters * len(recipe.stages))
-    return Needs(1, recipe.num_samples, plan.training_flops, hours, cores, kept, kept + _STATE * parameters)
+    return Needs(1, recipe.num_samples, plan.training_flops, hours, decoding, cores, kept, kept + _STATE * parameters)
 
 
 def step_seconds(recipe: Recipe, stage: Stage, hardware: Hardware) -> float:
@@ -153,6 +154,8 @@ def _table(plan: StudyPlan, found: dict[str, Needs], jobs: int, hardware: Hardwa
         shown.add_column(name, justify="right")
     last = len(found) - 1
     for place, (name, needs) in enumerate(found.items()):
+        if not needs.num_trainings:
+            continue
         cells = plan.sweep.tables.get(name, plan.sweep.cells)
         num = len(plan.sweep.axes[plan.file.rates.axis]) if not place else len(cells)
         if place in (1, last):
@@ -160,7 +163,7 @@ def _table(plan: StudyPlan, found: dict[str, Needs], jobs: int, hardware: Hardwa
         clock = duration(needs.hours / jobs)
         amounts = count(needs.num_samples), count(needs.flops), f"{needs.hours:,.1f}"
         numbers = (f"{needs.num_trainings:,}", *amounts, clock)
-        shown.add_row(name, f"{num:,}" if needs.num_trainings else "-", *numbers)
+        shown.add_row(name, f"{num:,}", *numbers)
     return shown
 
 
@@ -168,14 +171,17 @@ def _sentence(plan: StudyPlan, num_seeds: int, total: Needs, jobs: int, hardware
     gigabytes = 2**30
     controls = len(plan.file.untrained) * num_seeds
     said = (
-        f"{len(plan.sweep.cells):,} cells, {num_seeds:,} seeds: {total.num_trainings:,} trainings"
+        f"{len(plan.sweep.cells):,} cells, {num_seeds:,} seed{'s' if num_seeds > 1 else ''}: {total.num_trainings:,} trainings"
         f"{f' and {controls:,} controls at random weights' if controls else ''}, {count(total.flops)}FLOP, "
         f"{duration(total.hours / jobs)} by the clock, judging and making stores not counted; "
         f"{max(total.largest * jobs / gigabytes, 0.1):,.1f} GiB of checkpoints at a time, "
         f"{total.checkpoint_bytes / gigabytes:,.1f} GiB with --keep-runs."
     )
     if hardware.autocast:
-        said += f" Its loader needs {total.loader_cores:,.0f} cores a GPU at the most, from JPEGs."
+        said += (
+            f" Decoding JPEGs takes {total.decoding:,.0f} core-hours: {total.decoding / total.hours:,.0f} cores a GPU on "
+            f"average, {total.loader_cores:,.0f} at the most; with fewer the GPU waits."
+        )
     if hardware in HARDWARE.values():
         said += f" At ${hardware.price:.3f} an hour: ${total.hours * hardware.price:,.0f}."
     return said

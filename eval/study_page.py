@@ -1,128 +1,179 @@
-"""A study on one page: its figures, its claims with their intervals, and every number behind them."""
+"""A study on one page: its claims, figures and tables, as far as it has come, and how to read them.
 
+The page is one file that asks for nothing else, as `eval.report`'s: pictures are SVG in it, data are text.
+"""
+
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from eval.report_charts import Axis, Curve, chart, short
-from eval.report_page import Html, facts, folded, page, table, tag
+import tomli_w
+
+from eval.figures import percent
+from eval.report_charts import lasting, short
+from eval.report_page import Html, facts, folded, missing, page, table, tag
+from eval.study_claims import CONTRADICTED, MISSING, OPEN, SHOWS
+from eval.study_figures import Told, claim_dots, control_level, figure_of, signed, span_of
+from eval.study_plan import Figure
+from eval.study_tables import all_cells, cells_part, last_stage_part, rates_part
 from prep.files import written_aside
 
-_HOW = (
-    "An interval is the central 95% of resamples of images (the same for all cells) and of seeds (Student noise, with "
-    "the spread pooled over the cells of one size). A claim shows when all its intervals lie on its side, "
-    "is contradicted when one lies wholly on the other, and is open otherwise: then this study could not tell."
+_MEANS = {
+    SHOWS: "every one of its intervals lies on the claim's side",
+    CONTRADICTED: "one of its intervals lies wholly on the other side",
+    OPEN: "this study cannot tell; the claim may still be right",
+    MISSING: "a cell of it has no result",
+}
+
+
+def write_page(out: Path, told: Told) -> Path:
+    """Write OUT/study.html, whole or not at all, and return its path. told: what study.json holds."""
+    name = told["plan"]["name"]
+    sections: dict[str, tuple[str, Sequence[str]]] = {
+        "overview": ("Overview", _overview(told)),
+        "claims": ("Claims", _claims(told)),
+        "figures": ("Figures", _figures(told)),
+        "rates": ("Learning rates", rates_part(told)),
+        "last": ("Before and after the last stage", last_stage_part(told)),
+        "cells": ("Every cell", cells_part(told)),
+        "intervals": ("How intervals are made", _intervals(told)),
+        "plan": ("Plan", _plan(told)),
+        "environment": ("Environment", _environment(told)),
+    }
+    text = page(f"{name}: a study", "What fewer image and text tokens cost, by size of model", sections)
+    with written_aside(out / "study.html") as file:
+        file.write(text.encode("utf-8", "replace"))
+    return out / "study.html"
+
+
+def _overview(told: Told) -> list[Html]:
+    cells, plan = all_cells(told), told["plan"]
+    results = [result for result in told["results"] if not result["searching"]]
+    planned = len(plan["seeds"]) * (len(cells) + len(plan["untrained"]))
+    trained = [result for result in told["results"] if not result["untrained"]]
+    judged = told["judged"]
+    images = "none yet" if judged["num_images"] is None else f"{judged['num_images']:,} of {judged['zeroshot']}"
+    shown = [
+        facts(
+            [
+                ("results", f"{len(results):,} of {planned:,}"),
+                ("cells", f"{len(told['cells']):,} of {len(cells):,}"),
+                ("seeds", ", ".join(map(str, plan["seeds"]))),
+                ("images that judge", images),
+                ("prompts", judged["templates"]),
+                ("guessing, by untrained models", percent(control_level(told)[0][1]) if told["untrained"] else "-"),
+                ("training compute, search included", short(sum(result["flops"] for result in trained), "FLOP")),
+                ("time of trainings", lasting(sum(result["seconds"] for result in trained))),
+            ]
+        )
+    ]
+    if len(results) < planned:
+        shown.append(missing("This is a part of the study: the same command goes on, --page writes this page anew."))
+    if _images_only(told):
+        shown.append(missing(_ONE_SEED))
+    return shown
+
+
+_ONE_SEED = (
+    "Some cells stand on one seed, and so do all others of their size: their intervals hold another draw of images "
+    "only, and are too narrow. What is said by them is provisional."
 )
 
 
-def _percent(estimate: dict[str, Any] | None) -> str:
+def _images_only(told: Told) -> bool:
+    return any(cell["accuracy"]["images_only"] for cell in told["cells"].values())
+
+
+def _claims(told: Told) -> list[Html]:
+    if not told["claims"]:
+        return [missing("The plan makes no claim.")]
+    said = [claim for claim in told["claims"] if claim["verdict"]]
+    rows = [(f"{claim['name']}: {claim['statement']}", _verdict(claim)) for claim in said]
+    shown = [table(("", "does it show?"), rows)]
+    words = [f"{verdict}: {meaning}" for verdict, meaning in _MEANS.items()]
+    shown.append(tag("p", f"{'; '.join(words)}. Intervals are 95%, one by one.", class_="note"))
+    shown.append(tag("p", "Orange: what the claim is judged by.", class_="note"))
+    drawn = [found for claim in told["claims"] if (found := claim_dots(claim)) is not None]
+    shown.append(tag("div", *drawn, class_="charts large"))
+    return [*shown, *(_claim(claim) for claim in told["claims"])]
+
+
+def _verdict(claim: Told) -> str:
+    return f"{claim['verdict']}, by one seed" if claim["provisional"] and claim["verdict"] else claim["verdict"]
+
+
+def _claim(claim: Told) -> Html:
+    rows = [(line["text"], *_number(line), _wanted(line)) for line in claim["lines"]]
+    heads = ("", "", "95% interval", "the claim wants")
+    verdict = f" ({_verdict(claim)})" if claim["verdict"] else ""
+    return folded(f"{claim['name']}: {claim['statement']}{verdict}", table(heads, rows))
+
+
+def _number(line: Told) -> tuple[str, str]:
+    estimate = line["estimate"]
     if estimate is None:
-        return "-"
-    return f"{estimate['value']:.1%} ({_end(estimate['low'])} to {_end(estimate['high'])})"
+        return "no result yet", "-"
+    unit = "%" if line["share"] else ""
+    span = span_of(estimate)
+    interval = f"{signed(span[0])} to {signed(span[1])}{unit}" if span else "none: it divides by what may be zero"
+    value = "no number" if estimate["value"] is None else f"{signed(estimate['value'])}{unit}"
+    return value, interval
 
 
-def _end(value: float | None, sign: str = "") -> str:
-    """An end of an interval, times a hundred; a ratio whose divisor may be zero has none."""
-    return "?" if value is None else format(value * 100, f"{sign}.1f")
+def _wanted(line: Told) -> str:
+    if line["border"] is None:
+        return ""
+    return f"more than {line['border']:.0%}" if line["share"] else f"more than {line['border'] * 100:g}"
 
 
-def _x(cell: dict[str, Any], x: str) -> float:
-    return float(cell[{"image tokens": "image_tokens", "text tokens": "text_tokens", "training FLOPs": "flops"}[x]])
+def _figures(told: Told) -> list[Html]:
+    figures = [Figure(**figure) for figure in told["plan"]["figures"]]
+    if not figures:
+        return [missing("The plan draws no figure.")]
+    shown = tag("div", *(figure_of(told, figure) for figure in figures), class_="charts large")
+    return [shown, tag("p", "Lines through dots: 95% intervals over seeds and images.", class_="note")]
 
 
-def _figure(figure: dict[str, Any], told: dict[str, Any]) -> Html:
-    """Curves over x, one a label of the figure's axis; without x the cells' accuracies as a table."""
-    names = [name for name in told["sweep"]["tables"][figure["table"]] if name in told["cells"]]
-    if not names:
-        return tag("figure", tag("h3", figure["title"]), tag("p", "No cell of it is trained yet.", class_="note"))
-    if not figure["x"]:
-        rows = [(name, _percent(told["cells"][name]["accuracy"])) for name in names]
-        return tag("figure", tag("h3", figure["title"]), table(("cell", "top-1"), rows))
-    curves = []
-    for colour, label in enumerate(told["sweep"]["axes"][figure["series"]]):
-        cells = [told["cells"][name] for name in names if told["cells"][name]["labels"][figure["series"]] == label]
-        cells.sort(key=lambda cell: _x(cell, figure["x"]))
-        if cells:
-            xs = [_x(cell, figure["x"]) for cell in cells]
-            ys = [cell["accuracy"]["value"] for cell in cells]
-            spreads = [(cell["accuracy"]["low"], cell["accuracy"]["high"]) for cell in cells]
-            curves.append(Curve("", xs, ys, colour))
-            curves.append(Curve(label, xs, ys, colour, "points", spreads))
-    axes = Axis(figure["x"], short), Axis("top-1", lambda share: f"{share:.0%}", from_zero=True)
-    return chart(figure["title"], curves, *axes)
-
-
-def _claim(claim: dict[str, Any]) -> list[Html]:
-    rows = []
-    for line in claim["lines"]:
-        estimate, unit = line["estimate"], "%" if line["share"] else ""
-        told = "-"
-        if estimate is not None:
-            told = (
-                f"{estimate['value'] * 100:+.1f}{unit} ({estimate['low'] * 100:+.1f} to {estimate['high'] * 100:+.1f})"
-            )
-        rows.append((line["text"], told))
-    heading = f"{claim['name']}: {claim['statement']}" + (f": {claim['verdict']}" if claim["verdict"] else "")
-    return [tag("h3", heading), table(("", "points of top-1, or percent"), rows)]
-
-
-def _rates(told: dict[str, Any]) -> Html:
-    axis = told["plan"]["rates"]["axis"]
-    searched = [result for result in told["results"] if result["searching"]]
+def _intervals(told: Told) -> list[Html]:
     rows = [
-        (
-            f"{result['labels'][axis]} x {result['factor']:g}",
-            "-" if result["loss"] is None else f"{result['loss']:.3f}",
-            f"{result['at'][-1]['top1']:.1%}",
-            "chosen" if told["rates"].get(result["labels"][axis]) == result["factor"] else "",
-        )
-        for result in searched
+        (group, f"{spread * 100:.2f}" if spread else "one seed, or none differs")
+        for group, spread in sorted(told["spread"].items())
     ]
-    return table(("size and factor", "loss in the last stage", "top-1", ""), rows)
-
-
-def _notes(told: dict[str, Any]) -> Sequence[Html]:
-    fewest = min((cell["accuracy"]["num_seeds"] for cell in told["cells"].values()), default=0)
-    notes = [tag("p", _HOW, class_="note")]
-    if fewest < 2:
-        notes.append(tag("p", "Some cells have a single seed: their intervals tell of images only.", class_="missing"))
-    return notes
-
-
-def write_page(out: Path, told: dict[str, Any]) -> Path:
-    """Write OUT/study.html from what study.json holds; the page asks for nothing from anywhere."""
-    cells = [
-        (
-            name,
-            f"{cell['image_tokens']}",
-            f"{cell['text_tokens']}",
-            f"{cell['samples']:,}",
-            short(cell["flops"], "FLOP"),
-            _percent(cell["before"]),
-            _percent(cell["accuracy"]),
-            f"{cell['accuracy']['num_seeds']}",
-        )
-        for name, cell in told["cells"].items()
+    return [
+        tag("p", _HOW),
+        table(("spread of seeds within", "points, one standard deviation"), rows),
     ]
-    headings = ("cell", "image tokens", "text tokens", "samples", "compute", "before last stage", "top-1", "seeds")
-    untrained = [(name, _percent(estimate)) for name, estimate in told["untrained"].items()]
-    plan = told["plan"]
-    sections: dict[str, tuple[str, Sequence[str]]] = {
-        "claims": ("Claims", [*_notes(told), *(part for claim in told["claims"] for part in _claim(claim))]),
-        "figures": ("Figures", [tag("div", *(_figure(one, told) for one in plan["figures"]), class_="charts")]),
-        "cells": ("Every cell", [table(headings, cells), table(("control", "top-1"), untrained)]),
-        "rates": ("Learning rates", [_rates(told)]),
-        "plan": (
-            "Plan",
-            [folded("The resolved plan and sweep", tag("pre", _shown(plan)), tag("pre", _shown(told["sweep"])))],
-        ),
-        "machine": ("Machine", [facts((key, str(value)) for key, value in told["environment"].items())]),
+
+
+_HOW = (
+    "Two things vary. Another draw of images: they are resampled with replacement, the same ones for all cells. "
+    "Another seed: a mean over n seeds gets Student's error of s / √n, where s is pooled over all cells of a size, "
+    "with the degrees of freedom that these have together; a resample draws s anew, the same for all that share it. "
+    "An interval is the central 95% of 2,000 such resamples of the difference or the ratio itself. It takes for "
+    "granted that cells of one size spread alike, and says nothing about other data, other learning rates or longer "
+    "trainings."
+)
+
+
+def _plan(told: Told) -> list[Html]:
+    return [
+        folded("The plan, with every default", tag("pre", tomli_w.dumps(_plain(told["plan"])))),
+        folded("The sweep: recipes' base, axes and tables", tag("pre", tomli_w.dumps(_plain(told["sweep"])))),
+    ]
+
+
+def _plain(told: Told) -> dict[str, object]:
+    plain: dict[str, object] = json.loads(json.dumps(told))
+    return plain
+
+
+def _environment(told: Told) -> list[Html]:
+    known = {
+        **told["environment"],
+        "trainings at a time": told["jobs"],
+        "images judged as": told["judged"]["preprocess"],
     }
-    path = out / "study.html"
-    with written_aside(path) as file:
-        file.write(page(f"Study {plan['name']}", f"{len(told['cells']):,} cells", sections).encode())
-    return path
-
-
-def _shown(value: dict[str, Any]) -> str:
-    return "\n".join(f"{key} = {part}" for key, part in value.items())
+    rows = [
+        (key.replace("_", " "), value if isinstance(value, str) else json.dumps(value)) for key, value in known.items()
+    ]
+    return [table(("", ""), rows)]

@@ -59,9 +59,8 @@ class Figure:
     at: Labels = field(default_factory=dict)
     curves: tuple[str, ...] = ()
 
-    def curve_of(self, cell: Cell) -> str:
-        """The curve that a cell is on; empty when it is on none."""
-        label = cell.labels[self.series]
+    def curve_of(self, label: str) -> str:
+        """The curve that cells with this label of `series` are on; empty when it is none."""
         return next((curve for curve in self.curves if label.endswith(curve)), "") if self.curves else label
 
 

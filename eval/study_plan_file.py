@@ -91,7 +91,7 @@ def _check_figure(plan: StudyPlan, figure: Figure, place: str) -> None:
         known = ", ".join(plan.sweep.axes)
         raise UserError(f"{place}.series", f"no axis is called {figure.series!r}", f"Known: {known}.")
     cells = plan.cells_of(figure)
-    if not cells or (figure.curves and not all(figure.curve_of(cell) for cell in cells)):
+    if not cells or (figure.curves and not all(figure.curve_of(cell.labels[figure.series]) for cell in cells)):
         wrong = f"no cell of the table has {figure.at}" if not cells else f"{cells[0].labels} ... are on no curve"
         raise UserError(place, wrong, "Change at or curves.")
 

@@ -1,4 +1,4 @@
-"""What a study's own models take on this machine: the device as `train.probe` finds it, and a few steps of each size."""
+"""What a study's own models take on this machine: the device by `train.probe`, and a few steps of each size."""
 
 from dataclasses import dataclass
 from statistics import median

@@ -43,10 +43,10 @@ def write_study(
 ) -> dict[str, Any]:
     """Write study.json and return what it holds: everything that the page shows.
 
-    Keys: plan, sweep (name, axes, tables: {name: cells}, base), rates ({label: factor}), spread (of seeds, {group:
-    points' standard deviation as a share}), judged (by what), environment, jobs, cells (see `_cells`), untrained
-    ({cell: estimate}), claims, results (of the search too). An estimate is value, low, high (null where there is no
-    interval), num_seeds, images_only.
+    Keys: plan, sweep (name; axes; labels: {axis: its labels in order}; tables: {name: [a cell's name and labels]};
+    base), rates ({label: factor}), spread ({group: standard deviation of top-1 over seeds}), judged (by what),
+    environment, jobs, cells (see `_cells`), untrained ({cell: estimate}), claims, results (of the search too). An
+    estimate is value, low, high (null where there is no interval), num_seeds, images_only.
     """
     sweep = study.plan.sweep
     untrained = [name for name, moment in (known.value if known else ()) if name.endswith(UNTRAINED) and moment == LAST]
@@ -55,7 +55,11 @@ def write_study(
         "sweep": {
             "name": sweep.name,
             "axes": sweep.axes,
-            "tables": {name: [cell.name for cell in cells] for name, cells in sweep.tables.items()},
+            "labels": {axis: list(labels) for axis, labels in sweep.axes.items()},
+            "tables": {
+                name: [{"name": cell.name, "labels": cell.labels} for cell in cells]
+                for name, cells in sweep.tables.items()
+            },
             "base": sweep.base,
         },
         "rates": factors,

@@ -99,7 +99,7 @@ def test_the_program_leaves_a_sheet_and_a_table(
     printed = capsys.readouterr().out
     sheet = own / "search" / "a-red-mug-bold.png"
     told = json.loads(sheet.with_suffix(".json").read_text())
-    assert len(told["pictures"]) == 5
+    assert (str(sheet) in printed, len(told["pictures"])) == (True, 5)
     assert all(hit["key"] == key_of(store, hit["row"]) and hit["key"] in printed for hit in told["pictures"])
     Image.new("RGB", (50, 40), (200, 10, 10)).save(tmp_path / "red.png")
     out = tmp_path / "found.png"
