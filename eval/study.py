@@ -119,6 +119,7 @@ def _study(args: argparse.Namespace, plan: StudyPlan) -> Study:
         args.keep_runs,
         file.classes,
         file.preprocess,
+        1 if device == "cpu" else max(1, len(os.sched_getaffinity(0)) // jobs),
     )
     return Study(plan, args.out, stores, judge, jobs)
 

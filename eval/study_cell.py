@@ -139,7 +139,7 @@ def _train(training: Training, judge: Judge, run: Path) -> State:
         if gone := sorted(ends - there):
             problem = f"is finished, but its checkpoint at the end of a stage, {gone[0]} samples, is not there"
             raise UserError(str(run), problem, "Bring it, or delete the run to train it again.")
-    machine = Machine(host=Host(judge.device), keep_checkpoints=1)
+    machine = Machine(host=Host(judge.device, judge.loader_threads), keep_checkpoints=1)
     log = run.with_name(f"{run.name}.log")
     with log.open("a") as console, contextlib.redirect_stdout(console):
         return train(Trainer(training.recipe, (open_store(training.store),), run, Ranks(device=judge.device), machine))

@@ -23,6 +23,7 @@ from train.step_time import sample_seconds
 from train.sweep import Cell
 
 _ADAMW_BYTES = 32
+_BUSY = 1.3
 _DECODED = {"online": "margin copies, JPEG", "bank": "crop bank, JPEG"}
 _STATE = 12
 """Bytes of a checkpoint, a parameter: float32 weights and two moments."""
@@ -144,6 +145,10 @@ def estimate(
     total = list(found.values())[-1]
     console.print(_table(plan, found, jobs, hardware))
     console.print(_sentence(plan, len(seeds), total, jobs, hardware), soft_wrap=True)
+    if machine.busy > _BUSY:
+        console.print(
+            f"This machine is busy with other work: by its clock a step takes {machine.busy:.1f} times as long."
+        )
     return total
 
 
@@ -171,7 +176,7 @@ def _sentence(plan: StudyPlan, num_seeds: int, total: Needs, jobs: int, hardware
     gigabytes = 2**30
     controls = len(plan.file.untrained) * num_seeds
     said = (
-        f"{len(plan.sweep.cells):,} cells, {num_seeds:,} seed{'s' if num_seeds > 1 else ''}: {total.num_trainings:,} trainings"
+        f"{len(plan.sweep.cells):,} cells, {num_seeds:,} seed(s): {total.num_trainings:,} trainings"
         f"{f' and {controls:,} controls at random weights' if controls else ''}, {count(total.flops)}FLOP, "
         f"{duration(total.hours / jobs)} by the clock, judging and making stores not counted; "
         f"{max(total.largest * jobs / gigabytes, 0.1):,.1f} GiB of checkpoints at a time, "
@@ -179,8 +184,8 @@ def _sentence(plan: StudyPlan, num_seeds: int, total: Needs, jobs: int, hardware
     )
     if hardware.autocast:
         said += (
-            f" Decoding JPEGs takes {total.decoding:,.0f} core-hours: {total.decoding / total.hours:,.0f} cores a GPU on "
-            f"average, {total.loader_cores:,.0f} at the most; with fewer the GPU waits."
+            f" Decoding JPEGs takes {total.decoding:,.0f} core-hours: {total.decoding / total.hours:,.0f} cores a GPU "
+            f"on average, {total.loader_cores:,.0f} at the most; with fewer the GPU waits."
         )
     if hardware in HARDWARE.values():
         said += f" At ${hardware.price:.3f} an hour: ${total.hours * hardware.price:,.0f}."

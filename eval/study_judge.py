@@ -44,7 +44,7 @@ class Judge:
     """How every training of a study is judged, and how it uses the machine.
 
     classes: a list of `eval.class_names`, empty for the set's own. preprocess: one of PREPROCESSES. threads: of the
-    model, 0 as torch chooses.
+    model, 0 as torch chooses. loader_threads: of a training's loader.
     """
 
     zeroshot: Path
@@ -55,6 +55,7 @@ class Judge:
     keep_runs: bool
     classes: str = ""
     preprocess: str = "crop"
+    loader_threads: int = 1
 
 
 def answers(model: CLIP, budget: TokenBudget, recipe: Recipe, judge: Judge, *, last: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import torch
 
@@ -27,11 +27,13 @@ _MOST_BYTES = 2e9
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A device. seconds: {label of the plan's search axis: of a sample, in the first stage of the search's cell}; empty
-    for a device that is not here.
+    for a device that is not here. On a CPU they are those in which its cores worked for us, as on a quiet machine;
+    busy: how many times as long it was by the clock.
     """
 
     hardware: Hardware
     seconds: dict[str, float]
+    busy: float = 1.0
 
 
 def measured(plan: StudyPlan, device: str, threads: int) -> Machine:
@@ -44,13 +46,15 @@ def measured(plan: StudyPlan, device: str, threads: int) -> Machine:
         hardware = probe(device, _PROBE_SECONDS)[0]
         axis = plan.file.rates.axis
         cells = {label: plan.cell({axis: label}).name for label in plan.sweep.axes[axis]}
-        return Machine(hardware, {label: _a_sample(plan.sweep.recipe(cell), device) for label, cell in cells.items()})
+        taken = {label: _a_sample(plan.sweep.recipe(cell), device) for label, cell in cells.items()}
+        busy = max(clock / work for work, clock in taken.values())
+        return Machine(hardware, {label: work for label, (work, _) in taken.items()}, busy)
     finally:
         torch.set_num_threads(before)
 
 
-def _a_sample(recipe: Recipe, device: str) -> float:
-    """Seconds of a sample: the trainer's own step, again and again on the same noise, at a rate of zero."""
+def _a_sample(recipe: Recipe, device: str) -> tuple[float, float]:
+    """Seconds of a sample, of work and by the clock: the trainer's own step on the same noise, at a rate of zero."""
     stage = recipe.stages[0]
     budget, bfloat16 = stage.budget, recipe.precision == "bfloat16"
     num = max(2, min(stage.batch_size, int(_MOST_BYTES / activation_bytes(recipe.model, budget, bfloat16, False))))
@@ -62,13 +66,15 @@ def _a_sample(recipe: Recipe, device: str) -> float:
     tokens = torch.randint(1, recipe.model.text.vocabulary_size, (num, budget.text_tokens), device=device)
     batch, places = Batch(images, tokens, torch.arange(num)), torch.arange(num, device=device)
 
-    def once() -> float:
-        began = perf_counter()
+    def once() -> tuple[float, float]:
+        began, worked = perf_counter(), process_time()
         step.take(batch, places, 0.0).loss.item()
-        return perf_counter() - began
+        clock = perf_counter() - began
+        return (process_time() - worked) / torch.get_num_threads() if device == "cpu" else clock, clock
 
     once()
     times = [once()]
-    while sum(times) < _STEPS_SECONDS:
+    while sum(clock for _, clock in times) < _STEPS_SECONDS:
         times.append(once())
-    return median(times) / num
+    works, clocks = zip(*times, strict=True)
+    return median(works) / num, median(clocks) / num

@@ -172,7 +172,17 @@ def peer_setup(demo_data: Path, tmp_path: Path) -> PeerSetup:
     return PeerSetup("", data, 32, 8, 4, workers=1, scratch=str(tmp_path), nltk_data=str(FOLDER))
 
 
-@pytest.mark.parametrize("name", ["open_clip, DCT-scaled", "torchvision ImageFolder", "Hugging Face datasets"])
+SELDOM = pytest.mark.skipif("SHORTCLIP_PEERS" not in os.environ, reason="SHORTCLIP_PEERS=1 runs every peer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "open_clip, DCT-scaled",
+        pytest.param("torchvision ImageFolder", marks=SELDOM),
+        pytest.param("Hugging Face datasets", marks=SELDOM),
+    ],
+)
 def test_a_peer_runs(name: str, peer_setup: PeerSetup) -> None:
     if name.startswith("open_clip") and not FOLDER.is_dir():
         pytest.skip("wanted NLTK's data in ../shared/nltk_data, beside this repository")
