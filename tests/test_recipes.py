@@ -142,7 +142,7 @@ def test_a_cell_is_loaded_by_name_and_reads_back(tmp_path: Path) -> None:
     assert (recipe.stages[0].budget.res, recipe.stages[0].budget.text_tokens) == (64, 16)
     (tmp_path / "copy.toml").write_text(to_toml(recipe))
     assert load_recipe(str(tmp_path / "copy.toml")) == recipe
-    assert shipped_sweeps() == ["clipa_v1_study"]
+    assert shipped_sweeps() == ["cc3m_study", "clipa_v1_study", "laptop_study"]
 
 
 SWEEP = """
