@@ -48,7 +48,7 @@ def tar(path: Path) -> Path:
     return write_tar(path, members)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_a_poison_pair_is_a_named_reject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [tar(tmp_path / "0.tar"), write_tar(tmp_path / "1.tar", [("x.jpg", jpeg()), ("x.txt", b"a square")])]
     monkeypatch.setattr(prep.build, "StartWorker", PoisonedStart)
