@@ -35,6 +35,11 @@ def test_an_environment_is_made_once_and_found_again_by_another_clone(clone: Clo
     assert clone.num_calls("pip") == 2
 
 
+def test_bytecode_is_kept_even_where_it_is_not_wanted(clone: Clone) -> None:
+    asked = clone.run("run", "-c", "import sys; print(sys.dont_write_bytecode)", PYTHONDONTWRITEBYTECODE="1")
+    assert asked.stdout == "False\n"
+
+
 @pytest.mark.parametrize("name", ["requirements.txt", "constraints.txt", "requirements-model.txt"])
 def test_a_changed_requirement_makes_a_new_environment(clone: Clone, name: str) -> None:
     clone.run("run", "-c", "pass")
