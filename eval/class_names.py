@@ -5,6 +5,7 @@
     imagenet-sketch   as imagenet
     imagenet-a, -r    the 200 of the 1,000 that ImageNet-A, or -R, has pictures of; only these are possible answers
     objectnet         the 113 of ObjectNet that ImageNet has too, by ObjectNet's own names (eval.objectnet)
+    objectnet-imagenet  the same, each by the names of its classes in ImageNet
     FILE              a text file with a class a line: its name, or what stands for it in the data, a tab, its name
 
 So does CLIP_benchmark ask. Folders of no class, as most of ObjectNet's are, are counted and not judged.
@@ -19,7 +20,7 @@ from eval import objectnet
 from prep.errors import UserError
 
 IMAGENET_SETS = ("imagenet", "imagenet-v2", "imagenet-a", "imagenet-r", "imagenet-sketch")
-CLASS_LISTS = (*IMAGENET_SETS, "objectnet")
+CLASS_LISTS = (*IMAGENET_SETS, "objectnet", "objectnet-imagenet")
 _MAX_BYTES = 1 << 24
 _REMEDY = "A list has one class a line: its name, or what stands for it in the data, a tab, and its name."
 
@@ -27,11 +28,13 @@ _REMEDY = "A list has one class a line: its name, or what stands for it in the d
 @dataclass(frozen=True, slots=True)
 class ClassList:
     """names: as prompts use them; the same name may stand for two classes, as in ImageNet. keys: what stands for each
-    class in the data (a folder's name, a WordNet id), all different; the names where there is nothing else.
+    class in the data (a folder's name, a WordNet id), all different; the names where there is nothing else. asked: the
+    names that prompts use for each class, of which the best counts; empty where that is its name alone.
     """
 
     names: tuple[str, ...]
     keys: tuple[str, ...]
+    asked: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,9 +65,12 @@ def _imagenet(name: str) -> ClassList:
     return ClassList(names, tuple(map(str, range(len(names)))) if name == "imagenet-v2" else synsets)
 
 
-def objectnet_members() -> tuple[tuple[int, ...], ...]:
-    """For each class of "objectnet" its places among those of "imagenet"; see `eval.objectnet.best_of_members`."""
-    return objectnet.members(_synsets("imagenet"))
+def _objectnet(name: str) -> ClassList:
+    names, keys = objectnet.NAMES, tuple(objectnet.CLASSES)
+    if name == "objectnet":
+        return ClassList(names, keys)
+    of_synset = dict(zip(_synsets("imagenet"), _imagenet_names(), strict=True))
+    return ClassList(names, keys, tuple(tuple(map(of_synset.__getitem__, ids)) for ids in objectnet.CLASSES.values()))
 
 
 def _lines(path: Path) -> list[str]:
@@ -103,8 +109,8 @@ def find_classes(name_or_path: str) -> ClassList:
     """One of CLASS_LISTS, or a file's. Raises `UserError` for neither, naming the line of the file where it can."""
     if name_or_path in IMAGENET_SETS:
         return _imagenet(name_or_path)
-    if name_or_path == "objectnet":
-        return ClassList(objectnet.NAMES, tuple(objectnet.CLASSES))
+    if name_or_path in CLASS_LISTS:
+        return _objectnet(name_or_path)
     if not Path(name_or_path).is_file():
         problem = "there is no such list of classes, nor a file of that name"
         remedy = f"Choose one of {', '.join(CLASS_LISTS)}, or give a text file with a class a line."

@@ -7,6 +7,7 @@ a store of prep.build   class names for captions                eval.labelled_st
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from eval.class_names import ClassList
@@ -37,6 +38,8 @@ def open_labelled(path: Path | str, classes: ClassList | None = None) -> Labelle
     classes, or none of its images has one.
     """
     found = _OPENERS[kind_of_files(str(path))](Path(path), classes)
+    if classes is not None:
+        found = replace(found, asked=classes.asked)
     if len(found.class_names) < 2:
         problem = f"wanted at least two classes, found {', '.join(found.class_names) or 'none'}"
         raise UserError(str(path), problem, "Evaluate on images of more than one class.")

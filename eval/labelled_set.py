@@ -89,7 +89,7 @@ class LabelledSet:
     name: what people call it. class_names: as prompts use them; all of them are possible answers. labels: int64 [N],
     places in class_names; -1 where an image is of no class among them: these are counted in `unmatched`, and not read.
     faults: what was met while listing and is no image of the set. fingerprint: hex digest of what decides images and
-    labels.
+    labels. asked: as of `ClassList`, names of each class, of which the best counts; empty: its class_names.
     """
 
     path: Path
@@ -99,11 +99,17 @@ class LabelledSet:
     source: ImageSource
     faults: tuple[Unreadable, ...] = ()
     unmatched: Mapping[str, int] = field(default_factory=dict)
+    asked: tuple[tuple[str, ...], ...] = ()
 
     @property
     def name(self) -> str:
         """What people call it: its path's last component."""
         return self.path.name or str(self.path)
+
+    @property
+    def names_of_classes(self) -> tuple[tuple[str, ...], ...]:
+        """What each class is asked by: `asked`, or its name."""
+        return self.asked or tuple((name,) for name in self.class_names)
 
     @property
     def num_judged(self) -> int:

@@ -3,15 +3,10 @@
 `CLASSES` and `NAMES` are facts of the data set, from the mappings that it ships (folder_to_objectnet_label.json and
 objectnet_to_imagenet_1k.json), ImageNet's classes as WordNet ids. Its other 200 folders are of no class and not judged.
 
-There are two ways to ask. As CLIP_benchmark does: which of the 113, by ObjectNet's own names (`find_classes` in
-`eval.class_names`). Or as for a classifier of ImageNet's 1,000: a class scores what the best of its ImageNet classes
-scores (`best_of_members`), and an answer that is none of theirs cannot be given.
+There are two ways to ask (`eval.class_names`). As CLIP_benchmark does: which of the 113, by ObjectNet's own names. Or
+as wise-ft asks a classifier of ImageNet's 1,000 (Wortsman et al. 2022, arXiv 2109.01903): by the names of their classes
+in ImageNet, a class scoring what the best of these scores; an answer that is none of theirs cannot be given.
 """
-
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
 
 _FOLDERS = """
 alarm_clock=02708093+03196217 backpack=02769748 banana=07753592 band_aid=02786058 basket=04204238 beer_bottle=02823428
@@ -60,17 +55,3 @@ _OTHER_NAMES = {
 
 NAMES = tuple(_OTHER_NAMES.get(folder, folder.replace("_", " ")) for folder in CLASSES)
 """ObjectNet's names for its folders, in lower case, as CLIP_benchmark asks for them."""
-
-
-def members(synsets: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """For each of CLASSES the places of its ImageNet classes in `synsets`, ImageNet's 1,000 WordNet ids."""
-    places = {synset: place for place, synset in enumerate(synsets)}
-    return tuple(tuple(places[synset] for synset in ids) for ids in CLASSES.values())
-
-
-def best_of_members(scores: Tensor, members: Sequence[Sequence[int]]) -> Tensor:
-    """Scores float [N, A] of A answers to float [N, C] of classes, each the best of its members' (places among the A).
-
-    wise-ft's way of asking an ImageNet classifier about ObjectNet (Wortsman et al. 2022, arXiv 2109.01903).
-    """
-    return torch.stack([scores[:, list(places)].amax(dim=1) for places in members], dim=1)

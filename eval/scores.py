@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eval.recall import ranks
 from prep.files import written_aside
 
 Interval = tuple[float, float]
 NUM_CONFUSIONS = 20
+_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,35 @@ class Confusion:
     num: int
     num_first: int
     num_second: int
+
+
+def best_of_names(scores: Tensor, num_names: Sequence[int]) -> Tensor:
+    """Scores float [N, A] of names, class by class, to float [N, C] of classes: each the best of its names'.
+
+    num_names: how many names each class has, C numbers of one or more, A in all.
+    """
+    if len(num_names) == scores.shape[1]:
+        return scores
+    return torch.stack([part.amax(dim=1) for part in scores.split(list(num_names), dim=1)], dim=1)
+
+
+def class_ranks(features: Tensor, names: Tensor, num_names: Sequence[int], labels: Tensor) -> Tensor:
+    """The place of each image's class among all classes by similarity, int64 [N] on the CPU, 0 the most similar.
+
+    features: unit vectors float [N, D]. names: unit vectors float [A, D], class by class; num_names: see
+    `best_of_names`. labels: int64 [N]. Equally similar classes stand in their order.
+    """
+    labels = labels.to(names.device)
+    places = torch.arange(len(num_names), device=names.device)
+    if len(num_names) == len(names):
+        return ranks(features.to(names.device), names, labels, places).cpu()
+    found = []
+    for part, label in zip(features.split(_AT_A_TIME), labels.split(_AT_A_TIME), strict=True):
+        scores = best_of_names(part.to(names.device) @ names.T, num_names)
+        own = scores.gather(1, label[:, None])
+        before = (scores > own) | ((scores == own) & (places < label[:, None]))
+        found.append(before.sum(dim=1).cpu())
+    return torch.cat(found)
 
 
 def bootstrap_interval(num_hits: int, num: int, seed: int = 0, num_resamples: int = 10_000) -> Interval:

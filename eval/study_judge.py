@@ -21,7 +21,8 @@ from eval.labelled import LabelledSet, open_labelled
 from eval.labelled_set import NoImage
 from eval.preprocess import KINDS, Preprocess
 from eval.prompts import class_embeddings
-from eval.retrieval import check_finite, ranks
+from eval.retrieval import check_finite
+from eval.scores import class_ranks
 from eval.templates import find_templates
 from pipelines.contract import TokenBudget
 from pipelines.pixels import central_boxes, cut
@@ -65,7 +66,7 @@ def answers(model: CLIP, budget: TokenBudget, recipe: Recipe, judge: Judge, *, l
     """
     text = recipe.model.text
     labelled = _opened(judge.zeroshot, judge.classes)
-    names = labelled.class_names
+    names = [name for names in labelled.names_of_classes for name in names]
     with torch.inference_mode():
         sentences = find_templates(judge.templates)
         classes, num_cut = class_embeddings(
@@ -77,7 +78,7 @@ def answers(model: CLIP, budget: TokenBudget, recipe: Recipe, judge: Judge, *, l
             index.append(places)
         labels = torch.from_numpy(labelled.labels)[torch.cat(index)]
         features = check_finite(torch.cat(encoded), "images")
-        rank = ranks(features, classes, labels.to(judge.device), torch.arange(len(names), device=judge.device)).cpu()
+        rank = class_ranks(features, classes, [len(of_class) for of_class in labelled.names_of_classes], labels)
     hits = (rank < 1).numpy()
     told: dict[str, Any] = {
         "res": budget.res,

@@ -2,7 +2,7 @@
 
 A class is described by its prompts (`eval.prompts`). Top-k is the share of images whose class is among the k most
 similar; equally similar classes stand in the set's order, so a model that maps everything to one point scores what
-guessing scores (`eval.recall.ranks`).
+guessing scores (`eval.scores.class_ranks`).
 
 Images are brought to the res of the budget that the checkpoint was trained at, and prompts cut to its text tokens. An
 interval is a bootstrap over images: it says how far another draw of as many such images might lie, and nothing about
@@ -23,13 +23,15 @@ from eval.features import Features, image_features
 from eval.labelled import LabelledSet, Unreadable, open_labelled
 from eval.preprocess import Preprocess
 from eval.prompts import class_embeddings, cut_prompts, prompt_tokens
-from eval.retrieval import Encoder, ranks
+from eval.retrieval import Encoder
 from eval.scores import (
     ClassAccuracy,
     Confusion,
     Interval,
+    best_of_names,
     bootstrap_interval,
     by_class,
+    class_ranks,
     confusions,
     interval_text,
 )
@@ -142,9 +144,10 @@ def _drawn(labels: Tensor, num: int, seed: int) -> Tensor:
     return shuffled[torch.tensor(turns).argsort(stable=True)[:num]]
 
 
-def _predicted(features: Tensor, classes: Tensor, labels: Tensor, hits: Tensor) -> Tensor:
+def _predicted(features: Tensor, embedded: Tensor, num_names: list[int], labels: Tensor, hits: Tensor) -> Tensor:
     """The answer to each image, int64 [N]: its class where it is a hit, else the most similar one."""
-    found = [(part.to(classes.device) @ classes.T).argmax(dim=1).cpu() for part in features.split(4096)]
+    parts = (part.to(embedded.device) @ embedded.T for part in features.split(4096))
+    found = [best_of_names(scores, num_names).argmax(dim=1).cpu() for scores in parts]
     return torch.where(hits, labels, torch.cat(found))
 
 
@@ -183,10 +186,11 @@ def evaluate(
     opened = labelled if isinstance(labelled, LabelledSet) else open_labelled(labelled)
     text = budget.text_tokens, tokenizer, end_token
     with torch.inference_mode():
-        classes, _ = class_embeddings(model, opened.class_names, sentences, text[0], device, *text[1:])
+        names = [name for names in opened.names_of_classes for name in names]
+        embedded, _ = class_embeddings(model, names, sentences, text[0], device, *text[1:])
         how = Preprocess(budget.res, preprocess)
         features = image_features(model, opened, how, batch_size, device, cache, model_key)
-        cut = cut_prompts(opened.class_names, sentences, *text)
+        cut = cut_prompts(names, sentences, *text)
         facts: dict[str, Any] = {
             "folder": str(opened.path),
             "templates": templates,
@@ -197,16 +201,16 @@ def evaluate(
             "num_names_cut": cut.num_names,
             "names_cut": cut.classes,
         }
-        return ZeroShotResult(**facts, **_answers(opened, features, classes, seed))
+        return ZeroShotResult(**facts, **_answers(opened, features, embedded, seed))
 
 
-def _answers(opened: LabelledSet, features: Features, classes: Tensor, seed: int) -> dict[str, Any]:
-    """All of a result that images decide."""
+def _answers(opened: LabelledSet, features: Features, embedded: Tensor, seed: int) -> dict[str, Any]:
+    """All of a result that images decide. embedded: float [A, D], the names that classes are asked by."""
     names, index = opened.class_names, features.index
+    num_names = [len(of_class) for of_class in opened.names_of_classes]
     labels = torch.from_numpy(opened.labels)[index]
-    places = torch.arange(len(names), device=classes.device)
-    rank = ranks(features.values.to(classes.device), classes, labels.to(classes.device), places).cpu()
-    predicted = _predicted(features.values, classes, labels, rank < 1)
+    rank = class_ranks(features.values, embedded, num_names, labels)
+    predicted = _predicted(features.values, embedded, num_names, labels, rank < 1)
     pairs = confusions(names, labels, predicted)
 
     def examples(chosen: list[int]) -> tuple[ZeroShotExample, ...]:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from eval.class_names import CLASS_LISTS, ClassList, find_classes, objectnet_members
-from eval.objectnet import CLASSES, best_of_members
+from eval.class_names import CLASS_LISTS, ClassList, find_classes
+from eval.objectnet import CLASSES
 from prep.errors import UserError
 
 
@@ -95,19 +94,16 @@ def test_objectnets_order_and_names_are_clip_benchmarks(benchmark: Path, tmp_pat
     ours = find_classes("objectnet")
     assert len(theirs) == 113
     assert (tuple(theirs.classes), tuple(theirs.label_map)) == (ours.names, ours.keys)
-    assert tuple(tuple(theirs.folders_to_ids[folder]) for folder in ours.keys) == objectnet_members()
+    imagenet = find_classes("imagenet").names
+    asked = tuple(tuple(imagenet[place] for place in theirs.folders_to_ids[folder]) for folder in ours.keys)
+    assert asked == find_classes("objectnet-imagenet").asked
 
 
-def test_a_class_of_several_imagenet_classes_scores_as_the_best_of_them() -> None:
-    members = objectnet_members()
-    scores = torch.randn(20, 1000, generator=torch.Generator().manual_seed(0))
-    found = best_of_members(scores, members)
-    assert found.tolist() == [[max(row[place] for place in places) for places in members] for row in scores.tolist()]
-    assert sum(map(len, members)) == len({place for places in members for place in places}) == 125
-    chair = find_classes("objectnet").keys.index("chair")
-    assert [find_classes("imagenet").names[place] for place in members[chair]] == [
-        *("barber chair", "folding chair", "rocking chair")
-    ]
+def test_objectnets_classes_are_asked_by_imagenets_names_too() -> None:
+    own, other = find_classes("objectnet"), find_classes("objectnet-imagenet")
+    assert (own.names, own.keys, own.asked) == (other.names, other.keys, ())
+    assert sum(map(len, other.asked)) == 125
+    assert other.asked[own.keys.index("chair")] == ("barber chair", "folding chair", "rocking chair")
 
 
 @pytest.mark.parametrize(

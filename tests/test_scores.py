@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.scores import ClassAccuracy, bootstrap_interval, by_class, confusions, write_per_class
+from eval.scores import ClassAccuracy, bootstrap_interval, by_class, class_ranks, confusions, write_per_class
 
 
 @given(st.integers(1, 2000).flatmap(lambda num: st.tuples(st.integers(0, num), st.just(num))))
@@ -61,3 +61,18 @@ def test_the_table_reads_back(tmp_path: Path) -> None:
     assert rows[1] == ["one", hostile, "3", "1", "0.333333"]
     assert rows[2] == ["one", "none", "0", "0", ""]
     assert len(rows) == 4
+
+
+@pytest.mark.parametrize("num_names", [[1, 3, 2, 1], [1, 1, 1, 1]])
+def test_ranks_of_classes_are_those_of_a_sort(num_names: list[int]) -> None:
+    """Similarities are small whole numbers, so that many are equal."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randint(-1, 2, (300, 4), generator=generator).float()
+    names = torch.randint(-1, 2, (sum(num_names), 4), generator=generator).float()
+    labels = torch.randint(len(num_names), (300,), generator=generator)
+    wanted = []
+    for scores, label in zip((features @ names.T).tolist(), labels.tolist(), strict=True):
+        starts = [sum(num_names[:place]) for place in range(len(num_names))]
+        of_class = [max(scores[start : start + num]) for start, num in zip(starts, num_names, strict=True)]
+        wanted.append(sorted(range(len(num_names)), key=lambda place: (-of_class[place], place)).index(label))
+    assert class_ranks(features, names, num_names, labels).tolist() == wanted

@@ -175,6 +175,17 @@ def test_a_class_list_leaves_images_out_and_adds_answers(colours: Path) -> None:
     assert [entry.top1 for entry in result.per_class] == [1.0, 1.0, None]
 
 
+def test_a_class_of_several_names_is_as_similar_as_the_best_of_them(colours: Path) -> None:
+    warm, cold = ("red", "yellow"), ("cyan", "blue", "green")
+    folders = ("red", "blue")
+    asked = ClassList(("warm", "cold"), folders, (warm, cold))
+    result = zeroshot.evaluate(ColourModel(), BUDGET, open_labelled(colours, asked))
+    assert (result.num_classes, result.num_images, result.top1) == (2, 6, 1.0)
+    assert [entry.name for entry in result.per_class] == ["warm", "cold"]
+    swapped = open_labelled(colours, ClassList(folders, folders, (cold, warm)))
+    assert zeroshot.evaluate(ColourModel(), BUDGET, swapped).top1 == 0.0
+
+
 def test_what_counts_as_a_class_and_as_a_file(tmp_path: Path) -> None:
     for place in ("polar_bear/x", "cat/y.png", ".cache/z.png", "cat/.hidden.png", "cat/inner/w.png", "beside.png"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
