@@ -87,17 +87,22 @@ def _dots(told: Told, title: str, labels: Mapping[str, Mapping[str, str]], names
 
 
 def claim_dots(claim: Told) -> Html | None:
-    """A claim's differences, those that it is judged by in another colour, against none. None for shares alone."""
+    """A claim's differences, those that it is judged by in another colour, against none; its shares, where it is judged
+    by these alone. None while there is no number.
+    """
+    shares = all(line["share"] for line in claim["lines"] if line["border"] is not None)
+    shares = shares and any(line["border"] is not None for line in claim["lines"])
     rows = []
     for line in claim["lines"]:
         estimate, colour = line["estimate"], 0 if line["border"] is None else 1
-        if not line["share"]:
+        if line["share"] == shares:
             value, span = (estimate["value"], span_of(estimate)) if estimate else (None, None)
             rows.append(Dot(line["text"], value, span, colour))
     if not any(row.value is not None for row in rows):
         return None
-    x = Axis("points of top-1", signed)
-    return dots(f"{claim['name']}: {claim['statement']}", rows, x, [("no difference", 0.0)])
+    x = Axis("percent" if shares else "points of top-1", signed)
+    levels = [("half", 0.5)] if shares else [("no difference", 0.0)]
+    return dots(f"{claim['name']}: {claim['statement']}", rows, x, levels)
 
 
 def signed(share: float) -> str:

@@ -12,7 +12,7 @@ import tomli_w
 from eval.figures import percent
 from eval.report_charts import lasting, short
 from eval.report_page import Html, facts, folded, missing, page, table, tag
-from eval.study_claims import CONTRADICTED, MISSING, OPEN, SHOWS
+from eval.study_claims import CONTRADICTED, MISSING, NO_LOSS, OPEN, SHOWS
 from eval.study_figures import Told, claim_dots, control_level, figure_of, signed, span_of
 from eval.study_plan import Figure
 from eval.study_tables import all_cells, cells_part, last_stage_part, rates_part
@@ -20,8 +20,9 @@ from prep.files import written_aside
 
 _MEANS = {
     SHOWS: "every one of its intervals lies on the claim's side",
-    CONTRADICTED: "one of its intervals lies wholly on the other side",
+    CONTRADICTED: "one of its intervals lies wholly on the other side (of a drop: in points and as a share)",
     OPEN: "this study cannot tell; the claim may still be right",
+    NO_LOSS: "there is no drop, of which one could ask whether it shrinks",
     MISSING: "a cell of it has no result",
 }
 
@@ -88,8 +89,8 @@ def _claims(told: Told) -> list[Html]:
     if not told["claims"]:
         return [missing("The plan makes no claim.")]
     said = [claim for claim in told["claims"] if claim["verdict"]]
-    rows = [(f"{claim['name']}: {claim['statement']}", _verdict(claim)) for claim in said]
-    shown = [table(("", "does it show?"), rows)]
+    rows = [(f"{claim['name']}: {claim['statement']}", _verdict(claim), claim["note"]) for claim in said]
+    shown = [table(("", "does it show?", "note"), rows)]
     words = [f"{verdict}: {meaning}" for verdict, meaning in _MEANS.items()]
     shown.append(tag("p", f"{'; '.join(words)}. Intervals are 95%, one by one.", class_="note"))
     shown.append(tag("p", "Orange: what the claim is judged by.", class_="note"))
@@ -149,16 +150,28 @@ _HOW = (
     "Two things vary. Another draw of images: they are resampled with replacement, the same ones for all cells. "
     "Another seed: a mean over n seeds gets Student's error of s / √n, where s is pooled over all cells of a size, "
     "with the degrees of freedom that these have together; a resample draws s anew, the same for all that share it. "
+    "s is one of angles, arcsin √accuracy, for accuracies near guessing spread less. "
     "An interval is the central 95% of 2,000 such resamples of the difference or the ratio itself. It takes for "
-    "granted that cells of one size spread alike, and says nothing about other data, other learning rates or longer "
+    "granted that angles of one size spread alike, and says nothing about other data, other learning rates or longer "
     "trainings."
 )
 
 
 def _plan(told: Told) -> list[Html]:
     return [
+        tag("p", "What the labels in cells' names stand for, as changes to the sweep's base recipe:"),
+        table(("", "label", "means"), _labels(told)),
         folded("The plan, with every default", tag("pre", tomli_w.dumps(_plain(told["plan"])))),
         folded("The sweep: recipes' base, axes and tables", tag("pre", tomli_w.dumps(_plain(told["sweep"])))),
+    ]
+
+
+def _labels(told: Told) -> list[tuple[str, str, str]]:
+    stores = told["plan"]["stores"]
+    return [
+        (axis, label, " ".join([*overrides, *stores.get(label, ())]) or "as it is")
+        for axis, labels in told["sweep"]["axes"].items()
+        for label, overrides in labels.items()
     ]
 
 

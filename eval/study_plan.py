@@ -71,8 +71,9 @@ class Claim:
     at: the other labels. over: further labels, one choice after another, from the smallest model to the largest.
     kind "drop": what `low` loses against `high` shrinks along `over`. "best": `high` is better than each of `others`.
     "recovery": of what `low` was behind `high` before its last stage, that stage recovers more than half. "beats":
-    `high` is better than `low` (in each of `over`). "cost": what each of `others` differs from `high` by; no verdict.
-    low and high are labels of `axis`; in "beats" with a "*" in them, it stands for the label of `over`.
+    `high` is better than `low`, or than each of `others` (in each of `over`). "cost": what each of `others` differs
+    from `high` by; no verdict. low, high and others are labels of `axis`; a "*" in them stands for the label of `over`.
+    low_at: labels that low and others have in place of `at`'s. note: what a reader of its verdict has to know.
     """
 
     name: str
@@ -84,6 +85,13 @@ class Claim:
     low: str = ""
     others: tuple[str, ...] = ()
     over: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    low_at: Labels = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def lower(self) -> tuple[str, ...]:
+        """What `high` is held against."""
+        return self.others or (self.low,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,8 @@ class StudyPlan:
 
     def of_claim(self, claim: Claim, label: str, more: Labels) -> Cell:
         """The cell of a claim with this label of its axis."""
-        return self.cell(claim.at | more | {claim.axis: label_of(label, more)})
+        others = {} if label == claim.high else claim.low_at
+        return self.cell(claim.at | more | others | {claim.axis: label_of(label, more)})
 
     def cells_of(self, figure: Figure) -> list[Cell]:
         """The cells that a figure shows."""

@@ -99,13 +99,14 @@ def _check_figure(plan: StudyPlan, figure: Figure, place: str) -> None:
 def _check_claim(plan: StudyPlan, claim: Claim, place: str) -> None:
     if claim.kind not in KINDS:
         raise UserError(f"{place}.kind", f"no kind is called {claim.kind!r}", f"Known: {', '.join(KINDS)}.")
-    if bool(claim.others) != (claim.kind in ("best", "cost")) or bool(claim.low) == bool(claim.others):
+    many = {"best": True, "cost": True, "beats": bool(claim.others)}.get(claim.kind, False)
+    if bool(claim.others) != many or bool(claim.low) == bool(claim.others):
         raise UserError(place, f"a claim of kind {claim.kind} wants either low or others", "See eval/study_plan.py.")
     num_choices = len(choices(claim))
     if len(claim.over) > 1 or (claim.kind == "drop" and num_choices < 2) or not all(claim.over.values()):
         raise UserError(f"{place}.over", "wanted one axis and its labels in order", 'Write { size = ["s", "l"] }.')
     for more in choices(claim):
-        for label in (claim.high, *([claim.low] if claim.low else claim.others)):
+        for label in (claim.high, *claim.lower):
             with _at(place):
                 cell = plan.of_claim(claim, label, more)
         if claim.kind == "recovery" and len(plan.sweep.recipe(cell.name).stages) < 2:

@@ -86,7 +86,8 @@ def write_study(
 
 def _cells(study: Study, results: Sequence[Result], known: Means | None) -> dict[str, Any]:
     """{name: labels, image_tokens and text_tokens of its first stage, samples, flops, seconds and seeds of its runs,
-    accuracy and what it was before the last stage}, of the cells that have results.
+    accuracy and what it was before the last stage, mean recall@1 of captions' images where the plan asks for
+    retrieval}, of the cells that have results.
     """
     cells: dict[str, Any] = {}
     for cell in study.plan.sweep.cells:
@@ -96,6 +97,7 @@ def _cells(study: Study, results: Sequence[Result], known: Means | None) -> dict
         first = recipe.stages[0]
         runs = [result for result in results if result["cell"] == cell.name and not result["untrained"]]
         before = known.estimate(lambda a: a, (cell.name, FIRST)) if (cell.name, FIRST) in known else None
+        recalls = [run["at"][-1]["recall_at_1"] for run in runs if "recall_at_1" in run["at"][-1]]
         cells[cell.name] = {
             "labels": cell.labels,
             "image_tokens": image_tokens(recipe.model, first.budget),
@@ -106,6 +108,7 @@ def _cells(study: Study, results: Sequence[Result], known: Means | None) -> dict
             "seeds": [run["seed"] for run in runs],
             "accuracy": estimate_told(known.estimate(lambda a: a, (cell.name, LAST))),
             "before": estimate_told(before),
+            "recall_at_1": sum(recalls) / len(recalls) if recalls else None,
         }
     return cells
 
@@ -120,6 +123,7 @@ def _claim(judged: Judged) -> dict[str, Any]:
         "name": claim.name,
         "kind": claim.kind,
         "statement": claim.statement,
+        "note": claim.note,
         "verdict": judged.verdict,
         "provisional": judged.provisional,
         "lines": lines,
@@ -140,6 +144,8 @@ def claims_table(claims: Sequence[Judged]) -> Table:
     for judged in claims:
         verdict = f"{judged.verdict}, by one seed" if judged.provisional and judged.verdict else judged.verdict
         shown.add_row(f"{judged.claim.name}: {judged.claim.statement}", "", verdict)
+        if judged.claim.note:
+            shown.add_row(f"  {judged.claim.note}", "", "")
         for line in judged.lines:
             shown.add_row(f"  {line.text}", points(line.estimate, share=line.share), "")
         shown.add_section()

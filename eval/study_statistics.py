@@ -3,13 +3,16 @@
 Two things vary. Another draw of images would be answered otherwise: images are resampled with replacement (bootstrap;
 Efron 1979), the same ones for all cells, because all answered the same images. Another seed would have trained
 otherwise: the mean over n seeds has a standard error of s / sqrt(n), where s is pooled over the cells of one model size
-(their spread around their own means, with the degrees of freedom that this has). s itself is uncertain: a resample
-draws it as s x sqrt(f / chi-squared with f degrees of freedom), once for all cells that share it, so that the interval
-of any sum of means is Student's. Three seeds alone would leave an interval of 2.5 s to either side; pooled over ten
-cells it is 1.2 s. An interval is the central 95% of the resamples.
+(their spread around their own means, with the degrees of freedom that this has). Accuracies near guessing spread less
+than those in the middle, so s is one of angles, arcsin(sqrt(accuracy)), whose spread depends on the mean far less, and
+from which no interval leaves 0 to 1. s itself is uncertain: a resample draws it as s x sqrt(f / chi-squared with f
+degrees of freedom), once for all cells that share it, so that the interval of any sum of means is Student's. Three
+seeds alone would leave an interval of 2.5 s to either side; pooled over ten cells it is 1.2 s. An interval is the
+central 95% of the resamples.
 
-What this takes for granted: cells of one size spread alike; seeds of one number in two cells have nothing in common. It
-errs to the wide side: how one seed's answers to single images differ from another's counts in both parts.
+What this takes for granted: angles of one size spread alike; seeds of one number in two cells have nothing in common
+(where two cells begin alike, their first stages are the same training, which is pooled once). It errs to the wide side:
+how one seed's answers to single images differ from another's counts in both parts.
 """
 
 from collections import defaultdict
@@ -48,7 +51,8 @@ class Estimate:
 class Means:
     """Accuracies of cells. value: the mean over seeds; draws: resamples [NUM_RESAMPLES] of it; num_seeds likewise.
     The moment LAST is after a run's last stage, FIRST after its first. spread: {group: the pooled standard deviation
-    over seeds}, freedom: its degrees of freedom; group_of: which of them a cell is in.
+    over seeds, as it is at the group's mean accuracy}, freedom: its degrees of freedom; group_of: which of them a cell
+    is in.
     """
 
     value: dict[CellAt, float]
@@ -87,16 +91,28 @@ def means(results: Iterable[dict[str, Any]], group: str, seed: int = 0) -> Means
             hits[key].append(unpacked(at["hits"], at["num_images"]))
     answered = {key: np.stack(hits[key]) for key in sorted(hits)}
     value = {key: float(rows.mean()) for key, rows in answered.items()}
-    spread, freedom = _pooled(answered, groups)
+    angles, freedom = _pooled(answered, groups)
     random = np.random.default_rng(seed)
     draws = _resampled(answered, random)
     scale = {
-        of: spread[of] * np.sqrt(freedom[of] / random.chisquare(freedom[of], NUM_RESAMPLES)) if freedom[of] else 0.0
-        for of in sorted(spread)
+        of: angles[of] * np.sqrt(freedom[of] / random.chisquare(freedom[of], NUM_RESAMPLES)) if freedom[of] else 0.0
+        for of in sorted(angles)
     }
     for key, rows in answered.items():
-        draws[key] += scale[groups[key]] * random.standard_normal(NUM_RESAMPLES) / np.sqrt(len(rows))
+        moved = scale[groups[key]] * random.standard_normal(NUM_RESAMPLES) / np.sqrt(len(rows))
+        draws[key] = np.sin(np.clip(_angle(draws[key]) + moved, 0, np.pi / 2)) ** 2
+    of_group: dict[str, list[float]] = defaultdict(list)
+    for key, mean in value.items():
+        of_group[groups[key]].append(mean)
+    at = {of: float(np.mean(means)) for of, means in of_group.items()}
+    spread = {of: angles[of] * 2 * (at[of] * (1 - at[of])) ** 0.5 for of in angles}
     return Means(value, draws, {key: len(rows) for key, rows in answered.items()}, spread, freedom, groups)
+
+
+def _angle(accuracy: Floats) -> Floats:
+    """The angle whose spread depends least on the accuracy (Bartlett 1936)."""
+    angle: Floats = np.arcsin(np.sqrt(np.clip(accuracy, 0, 1)))
+    return angle
 
 
 def _resampled(answered: dict[CellAt, NDArray[np.bool_]], random: np.random.Generator) -> dict[CellAt, Floats]:
@@ -115,12 +131,18 @@ def _resampled(answered: dict[CellAt, NDArray[np.bool_]], random: np.random.Gene
 def _pooled(
     answered: dict[CellAt, NDArray[np.bool_]], groups: dict[CellAt, str]
 ) -> tuple[dict[str, float], dict[str, int]]:
-    """The standard deviation over seeds of a group's cells and its degrees of freedom; 0 and 0 with one seed a cell."""
+    """The standard deviation over seeds of the angles of a group's cells and its degrees of freedom; 0 and 0 with one
+    seed a cell. Cells with the very same answers are one.
+    """
     squares: dict[str, float] = defaultdict(float)
     freedom: dict[str, int] = defaultdict(int)
+    met = set()
     for cell, rows in answered.items():
-        accuracy = rows.mean(axis=1)
-        squares[groups[cell]] += float(((accuracy - accuracy.mean()) ** 2).sum())
-        freedom[groups[cell]] += len(accuracy) - 1
+        group, angle = groups[cell], _angle(rows.mean(axis=1))
+        squares.setdefault(group, 0.0)
+        if (group, rows.tobytes()) not in met:
+            squares[group] += float(((angle - angle.mean()) ** 2).sum())
+            freedom[group] += len(angle) - 1
+            met.add((group, rows.tobytes()))
     spread = {of: (squares[of] / freedom[of]) ** 0.5 if freedom[of] else 0.0 for of in squares}
     return spread, dict(freedom)

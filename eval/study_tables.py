@@ -81,14 +81,24 @@ def cells_part(told: Told) -> list[Html]:
     for name in all_cells(told):
         cell = told["cells"].get(name)
         if cell is None:
-            rows.append((name, *["-"] * 5, "no result yet"))
+            rows.append((name, *["-"] * 6, "no result yet"))
             continue
         tokens = f"{cell['image_tokens']}", f"{cell['text_tokens']}"
         cost = f"{cell['samples']:,}", short(cell["flops"], "FLOP")
-        rows.append((name, *tokens, *cost, _share(cell["accuracy"]), ", ".join(map(str, cell["seeds"]))))
+        recall = "-" if cell["recall_at_1"] is None else percent(cell["recall_at_1"])
+        rows.append((name, *tokens, *cost, _share(cell["accuracy"]), recall, ", ".join(map(str, cell["seeds"]))))
     for name, estimate in told["untrained"].items():
-        rows.append((name, "-", "-", "0", "0", _share(estimate), f"{estimate['num_seeds']} in all"))
-    heads = ("", "image tokens", "text tokens", "samples", "training compute", "top-1, 95% interval", "seeds done")
+        rows.append((name, "-", "-", "0", "0", _share(estimate), "-", f"{estimate['num_seeds']} in all"))
+    heads = (
+        "",
+        "image tokens",
+        "text tokens",
+        "samples",
+        "training compute",
+        "top-1, 95% interval",
+        "recall@1",
+        "seeds",
+    )
     return [
         tag("p", "Tokens are those of the first stage; samples and compute those of all stages."),
         table(heads, rows),

@@ -94,7 +94,7 @@ def test_every_cell_that_a_shipped_plan_names_is_trained(name: str) -> None:
     assert plan.file.figures
     for claim in plan.file.claims:
         for more in choices(claim):
-            for label in (claim.high, *([claim.low] if claim.low else claim.others)):
+            for label in (claim.high, *claim.lower):
                 plan.sweep.recipe(plan.of_claim(claim, label, more).name)
 
 
@@ -105,10 +105,17 @@ def flops_of(plan: StudyPlan, cell: str) -> float:
 
 
 @pytest.mark.parametrize("size", ["s", "m", "l"])
-def test_equal_compute_is_equal(size: str) -> None:
-    plan = load_plan("laptop")
-    equal = flops_of(plan, f"{size}_i64_equal_{size}_t16_own") / flops_of(plan, f"{size}_i16_t16_own")
-    assert equal == pytest.approx(1, abs=0.01)
+@pytest.mark.parametrize(("name", "full", "short"), [("laptop", "i64", "i16"), ("cc3m", "i196", "i49")])
+def test_equal_compute_is_equal(name: str, full: str, short: str, size: str) -> None:
+    """And the one that it is held against is at full length, from its first sample, and warmed up for its share."""
+    plan = load_plan(name)
+    equal, two = f"{size}_{full}_equal_{size}_t32_own", f"{size}_{short}_t16_own"
+    assert flops_of(plan, equal) / flops_of(plan, two) == pytest.approx(1, abs=0.01)
+    first, last = plan.sweep.recipe(equal).stages
+    assert first.budget == last.budget
+    short_stage = plan.sweep.recipe(two).stages[0]
+    share = short_stage.warmup_samples / short_stage.num_samples
+    assert first.warmup_samples / first.num_samples == pytest.approx(share, rel=0.05)
 
 
 @pytest.mark.parametrize(
