@@ -8,6 +8,9 @@
     objectnet-imagenet  the same, each by the names of its classes in ImageNet
     FILE              a text file with a class a line: its name, or what stands for it in the data, a tab, its name
 
+Where the data has numbers for labels, a file's keys are these numbers if all of them are whole numbers; else its lines
+are counted from 0 (`eval.labelled_classes.labels_by_number`). Keys that differ in capitals alone are two.
+
 So does CLIP_benchmark ask. Folders of no class, as most of ObjectNet's are, are counted and not judged.
 """
 

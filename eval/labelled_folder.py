@@ -15,8 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from eval.class_names import ClassList
-from eval.labelled_set import LIMITS, Job, LabelledSet, Pixels, decoded, digest, labels_by_name, stamp
+from eval.labelled_classes import labels_by_name
+from eval.labelled_set import LIMITS, Job, LabelledSet, Pixels, decoded, digest, stamp
 from prep.errors import UserError
+from prep.labelled_files import readable
 
 _REMEDY = "Point at a folder that has one folder of images per class, e.g. animals/cat/1.jpg and animals/dog/1.jpg."
 
@@ -29,7 +31,7 @@ class _Files:
         return (partial(read_pixels, self.files[place]) for place in places)
 
     def named(self, place: int) -> Path:
-        return self.files[place]
+        return Path(readable(str(self.files[place])))
 
 
 def read_pixels(file: Path) -> Pixels:
@@ -55,8 +57,8 @@ def open_class_folder(path: Path, classes: ClassList | None = None) -> LabelledS
     for folder in folders:
         inside = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
         files += inside
-        texts += [folder.name] * len(inside)
-    found = labels_by_name(path, texts, classes, [folder.name for folder in folders])
+        texts += [readable(folder.name)] * len(inside)
+    found = labels_by_name(path, texts, classes, [readable(folder.name) for folder in folders])
     if not files:
         raise UserError(str(path), f"found {len(folders)} class folders, but no image in any of them", _REMEDY)
     parts = [part for file in files for part in (str(file.relative_to(path)), stamp(file))]

@@ -1,11 +1,11 @@
 """What a labelled set is, wherever its images lie: classes by name, a label for each image, and the images one by one.
 
 A source says where an image is and how its pixels come; everything else is the same for all of them: decoding in
-threads a batch ahead, counting what cannot be read, telling labels that are no class's.
+threads a batch ahead, counting what cannot be read. Which class an image is of is `eval.labelled_classes`'.
 """
 
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,10 +18,9 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
-from eval.class_names import ClassList
 from eval.preprocess import Preprocess
-from prep.errors import UserError
 from prep.images import ImageError, ImageLimits, decode
+from prep.labelled_files import readable
 
 Pixels = NDArray[np.uint8]
 Job = Callable[[], Pixels]
@@ -30,8 +29,6 @@ Job = Callable[[], Pixels]
 # A test set's small or long images are part of the test: only what costs memory is refused.
 LIMITS = ImageLimits(max_aspect=float("inf"), min_side=1)
 _MAX_THREADS = 8
-# With fewer classes a set may well have as many classes as images.
-_FEW = 100
 
 
 class NoImage(Exception):
@@ -71,18 +68,6 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
-    """class_names: as prompts use them. labels: int64 [N], places in them, or -1.
-
-    unmatched: what the images with -1 are labelled, and how many are.
-    """
-
-    class_names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    unmatched: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class LabelledSet:
     """Images with a class each. Made by `eval.labelled.open_labelled`.
 
@@ -104,7 +89,7 @@ class LabelledSet:
     @property
     def name(self) -> str:
         """What people call it: its path's last component."""
-        return self.path.name or str(self.path)
+        return readable(self.path.name or str(self.path))
 
     @property
     def names_of_classes(self) -> tuple[tuple[str, ...], ...]:
@@ -180,49 +165,9 @@ def stamp(file: Path) -> str:
     return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
 
 
-def spelling(name: str) -> str:
-    """What two spellings of one class have in common: `_` is a space, capitals and runs of spaces do not matter."""
-    return " ".join(name.replace("_", " ").split()).casefold()
-
-
-def labels_by_name(place: Path, texts: Sequence[str], classes: ClassList | None, own: Sequence[str] = ()) -> Labels:
-    """Labels from a text for each image. own: the texts that are classes, where that is known without `classes`.
-
-    With a class list an image's class is the one whose key its text is, or else whose name; a name that two classes
-    share says neither. Without, the distinct texts are the classes, in their order. Raises `UserError` when these are
-    too many to be class names, or two would be one.
-    """
-    if classes is not None:
-        known = _places(classes)
-        return _labels(classes.names, [known.get(spelling(text), -1) for text in texts], texts)
-    given = tuple(own) or tuple(sorted(set(texts)))
-    if len(given) > _FEW and 2 * len(given) > len(texts):
-        problem = f"wanted class names, but its {len(texts):,} images have {len(given):,} different ones"
-        raise UserError(str(place), problem, "Its captions seem to be free text: give --classes a list of classes.")
-    names = tuple(" ".join(text.replace("_", " ").split()) for text in given)
-    twins = sorted(name for name, num in Counter(names).items() if num > 1)
-    if twins:
-        raise UserError(
-            str(place), f"two of its labels stand for the class {twins[0]!r}", "Rename one; `_` is a space."
-        )
-    known = {text: label for label, text in enumerate(given)}
-    return _labels(names, [known.get(text, -1) for text in texts], texts)
-
-
-def labels_by_number(numbers: Sequence[int | str], names: Sequence[str]) -> Labels:
-    """Labels that are places in a list of class names already; those beyond it, and texts, are no class's."""
-    inside = [number if isinstance(number, int) and 0 <= number < len(names) else -1 for number in numbers]
-    texts = [f"class {number}" if isinstance(number, int) else number for number in numbers]
-    return _labels(tuple(names), inside, texts)
-
-
-def _labels(names: tuple[str, ...], labels: list[int], texts: Sequence[str]) -> Labels:
-    unmatched = Counter(text for text, label in zip(texts, labels, strict=True) if label < 0)
-    return Labels(tuple(names), np.array(labels, np.int64), dict(unmatched))
-
-
-def _places(classes: ClassList) -> dict[str, int]:
-    names = [spelling(name) for name in classes.names]
-    num = Counter(names)
-    known = {name: place for place, name in enumerate(names) if num[name] == 1}
-    return known | {spelling(key): place for place, key in enumerate(classes.keys)}
+def stamp_if_there(file: Path) -> str:
+    """The same of a file that may be missing."""
+    try:
+        return stamp(file)
+    except (OSError, ValueError):
+        return "missing"

@@ -1,7 +1,7 @@
 """A labelled set in a store of `prep.build`: a row's class is what its caption says, and nothing else.
 
-A row's caption must be a class's name or key, spelled as `eval.labelled_set.spelling` has it. Of several captions the
-first that is one counts. Images come from the smallest resolution of the store that is at least the one wanted.
+A row's caption must be a class's name or key, spelled as `eval.labelled_classes.spelling` has it. Of several captions
+the first that is one counts. Images come from the smallest resolution of the store that is at least the one wanted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from eval.class_names import ClassList
-from eval.labelled_set import Job, LabelledSet, Pixels, digest, labels_by_name, spelling, stamp
+from eval.labelled_classes import labels_by_name, spelling
+from eval.labelled_set import Job, LabelledSet, Pixels, digest, stamp
 from pipelines.pixels import decode
 from pipelines.store_view import ImageView
 from prep.errors import UserError

@@ -1,8 +1,7 @@
 """A labelled set in a folder of Hugging Face `datasets`, saved or downloaded: Arrow or parquet, image and label.
 
 A ClassLabel brings its class names along. Labels that are names need none; labels that are bare numbers need a class
-list. A list beside a ClassLabel is matched by its keys and names; where none of them is a ClassLabel's name and both
-are equally many, by their order.
+list. How a list is matched with a ClassLabel's names is told in `eval.labelled_classes.labels_by_number`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,22 +11,11 @@ from itertools import groupby
 from pathlib import Path
 
 from eval.class_names import ClassList
-from eval.labelled_set import (
-    Job,
-    LabelledSet,
-    Labels,
-    NoImage,
-    Pixels,
-    Unreadable,
-    decoded,
-    digest,
-    labels_by_name,
-    labels_by_number,
-    stamp,
-)
+from eval.labelled_classes import Labels, labels_by_name, labels_by_number
+from eval.labelled_set import Job, LabelledSet, NoImage, Pixels, Unreadable, decoded, digest, stamp, stamp_if_there
 from prep.errors import UserError
 from prep.labelled_files import labelled_files
-from prep.labelled_tables import LabelledTable, list_labels, read_images
+from prep.labelled_tables import LabelledTable, list_labels, named_files, read_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +57,8 @@ def open_labelled_tables(path: Path, classes: ClassList | None = None) -> Labell
         raise UserError(other.url, problem, "Evaluate the tables one by one.")
     found = _labels(path, [label for table in tables for label in table.labels], tables[0].names, classes)
     stamps = [part for table in tables for part in (Path(table.url).name, stamp(Path(table.url)), table.image)]
+    # What a row names a file by stands in the table; the file itself may change, come and go.
+    stamps += [stamp_if_there(file) for table in tables for file in named_files(table)]
     faults = tuple(Unreadable(table.url, table.fault) for table in tables if table.fault)
     fingerprint = digest([*found.class_names, found.labels, *stamps])
     return LabelledSet(path, found.class_names, found.labels, fingerprint, _Rows(tables, rows), faults, found.unmatched)
@@ -77,16 +67,10 @@ def open_labelled_tables(path: Path, classes: ClassList | None = None) -> Labell
 def _labels(
     path: Path, labels: Sequence[int | str | None], names: tuple[str, ...], classes: ClassList | None
 ) -> Labels:
-    if all(isinstance(label, str) or label is None for label in labels):
-        return labels_by_name(path, [label if isinstance(label, str) else "no label" for label in labels], classes)
+    texts = [label for label in labels if not isinstance(label, int)]
+    if len(texts) == len(labels):
+        return labels_by_name(path, texts, classes)
     if not names and classes is None:
         problem = "its labels are numbers, and the table does not say what they stand for (it has no ClassLabel)"
         raise UserError(str(path), problem, "Give --classes a list of class names, in the order of the numbers.")
-    numbers = ["no label" if label is None else label for label in labels]
-    if classes is None:
-        return labels_by_number(numbers, names)
-    inside = [isinstance(number, int) and 0 <= number < len(names) for number in numbers]
-    texts = [names[int(number)] if known else f"class {number}" for number, known in zip(numbers, inside, strict=True)]
-    found = labels_by_name(path, texts, classes)
-    by_order = len(names) in (0, len(classes.names)) and not (found.labels >= 0).any()
-    return labels_by_number(numbers, classes.names) if by_order else found
+    return labels_by_number(path, labels, names, classes)

@@ -3,7 +3,8 @@
     flowers/classnames.txt           one name a line, in the order of the numbers
     flowers/test/0.tar               s0001.jpg  s0001.cls ("17")  s0002.webp  s0002.cls ...
 
-A class list takes the place of classnames.txt. A .txt with the class's name may stand for the .cls.
+A class list is matched by the names of classnames.txt, where that is there, and else by the numbers; see
+`eval.labelled_classes.labels_by_number`. A .txt with the class's name may stand for the .cls.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,19 +14,10 @@ from itertools import groupby
 from pathlib import Path
 
 from eval.class_names import ClassList
-from eval.labelled_set import (
-    Job,
-    LabelledSet,
-    Labels,
-    Unreadable,
-    decoded,
-    digest,
-    labels_by_name,
-    labels_by_number,
-    stamp,
-)
+from eval.labelled_classes import Labels, labels_by_name, labels_by_number
+from eval.labelled_set import Job, LabelledSet, Unreadable, decoded, digest, stamp
 from prep.errors import UserError
-from prep.labelled_files import labelled_files
+from prep.labelled_files import labelled_files, readable
 from prep.labelled_tars import LabelledMember, list_tar, read_members
 
 _NAMES = "classnames.txt"
@@ -62,8 +54,14 @@ def open_labelled_tars(path: Path, classes: ClassList | None = None) -> Labelled
         faults += [Unreadable(f"{tar}: {key}" if key else tar, why) for key, why in wrong]
     if not members:
         told = f"; {faults[0].path}: {faults[0].problem}" if faults else ""
-        problem = f"wanted images with their labels, but there are none in it{told}"
-        raise UserError(str(path), problem, "Pack KEY.jpg beside KEY.cls, a whole number from 0.")
+        more = f" and {len(tars) - 1:,} more" * (len(tars) > 1)
+        problem = (
+            f"wanted images with their labels in {readable(Path(tars[0]).name)}{more}, but there are none in it{told}"
+        )
+        remedy = (
+            "Pack KEY.jpg beside KEY.cls, a whole number from 0. Move a tar that is not of the set out of its folder."
+        )
+        raise UserError(str(path), problem, remedy)
     found = _labels(path, tars, [member for _, member in members], classes)
     stamps = [part for tar in tars for part in (Path(tar).name, stamp(Path(tar)))]
     fingerprint = digest([*found.class_names, found.labels, *stamps])
@@ -72,20 +70,17 @@ def open_labelled_tars(path: Path, classes: ClassList | None = None) -> Labelled
 
 
 def _labels(path: Path, tars: list[str], members: list[LabelledMember], classes: ClassList | None) -> Labels:
+    named = _class_names(tars)
     if not any("cls" in member.labels for member in members):
-        texts = [member.labels.get("txt", "no label") for member in members]
-        if classes is None and (named := _class_names(tars)):
-            return labels_by_name(path, texts, None, named)
-        return labels_by_name(path, texts, classes)
-    names = classes.names if classes is not None else _class_names(tars)
-    if not names:
+        return labels_by_name(path, [member.labels.get("txt") for member in members], classes, named)
+    if not named and classes is None:
         problem = f"its labels are numbers, and there is no {_NAMES} beside the tars to say what they stand for"
         raise UserError(str(path), problem, f"Write {_NAMES}, one name a line, or give --classes.")
-    return labels_by_number([_number(member.labels.get("cls", "")) for member in members], names)
+    return labels_by_number(path, [_number(member.labels.get("cls", "")) for member in members], named, classes)
 
 
 def _number(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text or "no label"
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
 def _class_names(tars: list[str]) -> tuple[str, ...]:

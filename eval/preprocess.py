@@ -2,9 +2,11 @@
 
 `centre` (CLIP's, and CLIPA v1's): the short side becomes the res, bicubic, and the middle is cut out. `square` (CLIPA
 v2's): both sides become the res, bilinear; nothing is cut and shapes are squashed. Both antialias, on 8-bit pixels, as
-open_clip's transforms do through torchvision and Pillow: no level differs from theirs by more than one, but for images
-more than twice as tall as wide, of which Pillow 13 resizes the columns first. Normalisation is the model's own
-(`train.model.CLIP.encode_image`).
+open_clip's transforms do through torchvision and Pillow: no level differs from theirs by more than one (of bicubic ones
+two in a million by two), but for images more than twice as tall as wide, of which Pillow 13 resizes the columns first.
+What comes before is not theirs: images are decoded as for a store (`prep.images`), upright by their EXIF orientation,
+transparency on white, 16 bits scaled, where open_clip leaves them to Pillow's convert("RGB"), which does none of these.
+Normalisation is the model's own (`train.model.CLIP.encode_image`).
 """
 
 from dataclasses import dataclass

@@ -48,8 +48,10 @@ class Templates(Sequence[str]):
         return iter(self.sentences)
 
     def prompts(self, class_name: str) -> list[str]:
-        """One prompt a sentence, in their order. Raises `UserError` when the canonical spelling leaves no name."""
+        """One prompt a sentence, in their order. Raises `UserError` for no name, and where the spelling leaves none."""
         name = canonical_spelling(class_name.split(",")[0]) if self.canonical else class_name
+        if not name and not self.canonical:
+            raise UserError("class ''", "wanted a class name, found none", "Name the class.")
         if not name:
             problem = "nothing is left of this class name in the canonical spelling, which drops punctuation"
             raise UserError(f"class {class_name!r}", problem, "Choose other --templates, or another name.")

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from eval import figures
 from eval.figures import percent
 from eval.labelled import LabelledSet
+from eval.labelled_set import NoImage
 from eval.preprocess import thumbnail
 from eval.scores import Confusion, interval_text
 from eval.zeroshot import ZeroShotExample, ZeroShotResult
+from prep.images import ImageError
 
 
 def draw(result: ZeroShotResult, labelled: LabelledSet, path: Path) -> None:
@@ -20,7 +24,12 @@ def draw(result: ZeroShotResult, labelled: LabelledSet, path: Path) -> None:
 
 
 def _tile(example: ZeroShotExample, labelled: LabelledSet) -> figures.Tile:
-    return figures.Tile(thumbnail(labelled.pixels(example.index)), example.class_name, example.predicted)
+    """A grey tile where the image cannot be read any more, whose features may have come from a cache."""
+    try:
+        pixels = thumbnail(labelled.pixels(example.index))
+    except (ImageError, NoImage, OSError):
+        pixels = np.full((180, 180, 3), 200, np.uint8)
+    return figures.Tile(pixels, example.class_name, example.predicted)
 
 
 def _words(pair: Confusion) -> str:

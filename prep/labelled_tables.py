@@ -5,15 +5,19 @@ The label's class names are where `datasets` keeps a ClassLabel's: in the notes 
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from prep.errors import UserError
 from prep.image_limits import ImageLimits
 from prep.sources.arrow_tables import ArrowTable
-from prep.sources.names import readable
+from prep.sources.names import has_control, readable
 from prep.sources.roots import Refused, Root
 from prep.sources.rows import CutTableError, Oversized, Span
 from prep.sources.table_columns import USUAL_IMAGES
@@ -111,6 +115,58 @@ def _inside(value: Any, key: str) -> dict[str, Any]:
 def _info_beside(url: str) -> bytes:
     path = Path(url).with_name("dataset_info.json")
     return path.read_bytes() if path.is_file() else b""
+
+
+def is_labelled_table(url: str) -> bool:
+    """Whether a table has a column of images and one of labels, by their names."""
+    try:
+        with open_table(url) as table:
+            return not (set(table.columns).isdisjoint(USUAL_IMAGES) or set(table.columns).isdisjoint(USUAL_LABELS))
+    except CutTableError:
+        return False
+
+
+def named_files(table: LabelledTable) -> Iterator[Path]:
+    """The files that a table's rows name as their images, in its folder, there or not; none outside it.
+
+    No image is read for that. Where a table breaks, the names end.
+    """
+    root = os.path.realpath(Path(table.url).parent)
+    try:
+        for name in _paths_of_parquet(table) if table.url.lower().endswith(".parquet") else _paths(table):
+            # As `Root` finds them.
+            path = os.path.realpath(os.path.join(root, name)) if name and not has_control(name) else root
+            if path != root and os.path.commonpath([path, root]) == root:
+                yield Path(path)
+    except (CutTableError, pa.ArrowException, ValueError):
+        return
+
+
+def _paths(table: LabelledTable) -> Iterator[str | None]:
+    """Of rows without an image's bytes. What is longer than any path is not looked at."""
+    with open_table(table.url) as opened:
+        for row in opened.rows(Span(0, None, 0), {table.image: _MAX_LABEL_BYTES}):
+            value = row.values.get(table.image)
+            if isinstance(value, dict):
+                value = value.get("path") if value.get("bytes") is None else None
+            yield value if isinstance(value, str) else None
+
+
+def _paths_of_parquet(table: LabelledTable) -> Iterator[str | None]:
+    """The same out of the column of paths alone, for reading a row's struct would read its image."""
+    with pq.ParquetFile(table.url, buffer_size=1 << 20, pre_buffer=False) as file:
+        kind = file.schema_arrow.field(table.image).type
+        if not pa.types.is_struct(kind):
+            yield from () if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else _paths(table)
+            return
+        leaves = {file.schema.column(place).path: place for place in range(len(file.schema.names))}
+        data, path = leaves.get(f"{table.image}.bytes"), f"{table.image}.path"
+        for group in range(file.num_row_groups if path in leaves else 0):
+            facts = file.metadata.row_group(group).column(data).statistics if data is not None else None
+            if facts is None or not facts.has_null_count or facts.null_count:
+                for batch in file.iter_batches(row_groups=[group], columns=[path]):
+                    for name in batch.column(0).field("path").cast(pa.binary()).to_pylist():
+                        yield None if name is None else name.decode("utf-8", "surrogateescape")
 
 
 def read_images(table: LabelledTable, rows: Sequence[int]) -> Iterator[bytes | str]:

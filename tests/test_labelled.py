@@ -96,14 +96,14 @@ def test_a_class_list_says_what_there_is(tmp_path: Path, labelled_store: Path) -
 
 def test_numbers_are_places_in_a_class_list(tmp_path: Path) -> None:
     path = write_tars(tmp_path / "t")
+    (path / "classnames.txt").unlink()
     opened = open_labelled(path, ClassList(("a", "b"), ("a", "b")))
     assert opened.unmatched == {"class 2": PER_CLASS}
     assert opened.labels.tolist() == [(0, 1, -1)[label] for label, _ in all_pictures()]
-    # A ClassLabel's own names fit nothing, but there are as many of them.
-    tables = write_tables(tmp_path / "h")
-    assert open_labelled(tables, ClassList(tuple("xyz"), tuple("xyz"))).labels.tolist() == [
-        label for label, _ in all_pictures()
-    ]
+    # The set's own names fit nothing, but there are as many of them.
+    for written in (write_tables(tmp_path / "h"), write_tars(tmp_path / "n")):
+        opened = open_labelled(written, ClassList(tuple("xyz"), tuple("xyz")))
+        assert opened.labels.tolist() == [label for label, _ in all_pictures()]
 
 
 def test_a_name_of_two_classes_says_neither(tmp_path: Path) -> None:

@@ -47,7 +47,9 @@ def test_no_level_is_off_by_more_than_one(kind: str, height: int, width: int, re
     assert off.mean() < 0.6
     # Of an image twice as tall as wide Pillow 13 resizes the columns first, older ones and torch the rows: what is cut
     # off at 0 and 255 in between is not the same.
-    assert off.max() <= (1 if height <= 2 * width else 40)
+    assert off.max() <= (40 if height > 2 * width else 2 if kind == "centre" else 1)
+    # Bicubic rounds after each direction and overshoots: here and there both differ.
+    assert (off > 1).sum() <= 4 or height > 2 * width
 
 
 def test_on_the_whole_a_level_is_hardly_ever_off() -> None:

@@ -11,7 +11,7 @@ from eval.study_plan_file import load_plan
 from eval.study_statistics import FIRST, LAST, NUM_RESAMPLES, Means
 
 PLAN = load_plan("laptop")
-SIZES = {"size": ("s", "m", "l")}
+SIZES: dict[str, tuple[str, ...]] = {"size": ("s", "m", "l")}
 DROP = Claim("1", "drop", "", "image", "i64", low="i4", at={"text": "t16"}, over=SIZES)
 BEST = Claim("3", "best", "", "image", "i16", others=("i16_random", "i16_grid"), at={"size": "m"})
 BEATS = Claim("6", "beats", "", "image", "i16", low="i64_equal_*", low_at={"text": "t32"}, over=SIZES)

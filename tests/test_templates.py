@@ -45,6 +45,11 @@ def test_a_name_is_spelled_as_big_vision_spells_it(name: str) -> None:
             find_templates("imagenet-81").prompts(name)
 
 
+def test_no_name_is_said_to_be_none() -> None:
+    with pytest.raises(UserError, match="class '': wanted a class name, found none"):
+        find_templates("simple").prompts("")
+
+
 def test_the_other_lists_leave_a_name_as_it_is() -> None:
     assert find_templates("simple").prompts("Kite (bird), or_so")[:2] == ["Kite (bird), or_so", "a Kite (bird), or_so"]
 
