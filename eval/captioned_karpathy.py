@@ -19,6 +19,7 @@ from eval.captioned_set import CaptionedFiles, Listing, checked, with_words
 from eval.labelled_folder import read_pixels
 from eval.labelled_set import Job, Unreadable, digest, stamp
 from prep.errors import UserError
+from prep.labelled_files import readable
 
 _SHAPE = (
     'Wanted {"images": [{"filename": ..., "split": ..., "sentences": [{"raw": ...}]}]}, as dataset_coco.json has it.'
@@ -33,7 +34,7 @@ class _Files:
         return (partial(read_pixels, self.files[place]) for place in places)
 
     def named(self, place: int) -> Path:
-        return self.files[place]
+        return Path(readable(str(self.files[place])))
 
 
 def open_karpathy(path: Path, images: Path | None = None, split: str = "test", which: str = "all") -> CaptionedFiles:
@@ -96,7 +97,7 @@ def _sentences(entry: dict[str, Any]) -> list[str]:
 
 def _name(entry: dict[str, Any]) -> str:
     folder, name = entry.get("filepath", ""), entry.get("filename")
-    return f"{folder}/{name}" if folder else f"{name}"
+    return readable(f"{folder}/{name}" if folder else f"{name}")
 
 
 def _file(folder: Path, entry: dict[str, Any]) -> Path | str:

@@ -85,6 +85,10 @@ class CaptionedSet(Protocol):
         """How captions are reduced to the budget: its own mask, or `truncate` where only that can be done."""
         ...
 
+    def preprocess(self, kind: str) -> str:
+        """The kind of `Preprocess` that images are seen in where `kind` is asked for."""
+        ...
+
     def read(self, seen: ModelInput, batch_size: int) -> Iterator[CaptionedBatch]:
         """Every image once, in order, with its captions."""
         ...
@@ -143,6 +147,10 @@ class CaptionedFiles:
     def text_mask(self, budget: TokenBudget) -> str:
         """Always `truncate`: word classes are known of prepared captions alone."""
         return "truncate"
+
+    def preprocess(self, kind: str) -> str:
+        """The one that is asked for."""
+        return kind
 
     @property
     def _images(self) -> LabelledSet:

@@ -4,19 +4,20 @@ A damaged row is an error that names it, not an unreadable image: a test set tha
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from eval.captioned_set import CaptionedBatch, ModelInput
-from eval.labelled_set import Pixels, Unreadable, digest
+from eval.labelled_set import Pixels, Unreadable, digest, stamp
 from pipelines.contract import TokenBudget
 from pipelines.evaluation import PlainImages, PlainTexts, row_batches
 from pipelines.pixels import decode
 from pipelines.store_view import ImageView
 from prep.errors import UserError
+from prep.files import as_json
 from prep.store import Store, open_store
 
 
@@ -56,14 +57,28 @@ class CaptionedStore:
         return ()
 
     @property
-    def fingerprint(self) -> str:
-        """Of the bytes of its captions, tokens, priorities and views."""
+    def content(self) -> str:
+        """A hash of its captions, tokens, priorities and views, as its manifest has them: a copy has the same."""
         columns = (column for column in self.store.manifest.columns.values() if column.kind != "rows")
         return digest(["store", self.which, *(file.path + file.xxh3 for column in columns for file in column.files)])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its content, what the manifest says of it, and when its files were last written, where they are local."""
+        columns = [column for column in self.store.manifest.columns.values() if column.kind != "rows"]
+        told = as_json([asdict(column) for column in columns])
+        parts: list[str | bytes] = [self.content, self.store.manifest.fingerprint, told]
+        if self.store.folder.is_local:
+            parts += [stamp(self.path / file.path) for column in columns for file in column.files]
+        return digest(parts)
 
     def text_mask(self, budget: TokenBudget) -> str:
         """The budget's own."""
         return budget.text_mask
+
+    def preprocess(self, kind: str) -> str:
+        """Always `centre`: its copies are cut so."""
+        return "centre"
 
     def read(self, seen: ModelInput, batch_size: int) -> Iterator[CaptionedBatch]:
         """Every row with its captions, short side resized and centre cropped.

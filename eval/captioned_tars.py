@@ -14,7 +14,7 @@ from eval.captioned_set import CaptionedFiles, Listing, checked, with_words
 from eval.labelled_set import Job, Unreadable, decoded, digest, stamp
 from prep.captioned_tars import read_captioned_tar
 from prep.errors import UserError
-from prep.labelled_files import kind_of_files, labelled_files
+from prep.labelled_files import kind_of_files, labelled_files, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class _Members:
 
     def named(self, place: int) -> str:
         tar, key = self.members[place]
-        return f"{tar}: {key}"
+        return readable(f"{tar}: {key}")
 
 
 def tars_of(path: Path) -> list[str]:
@@ -62,7 +62,7 @@ def open_captioned_tars(path: Path, tars: Sequence[str], which: str = "all") -> 
                 except UnicodeDecodeError as error:
                     problem, lost = f"a caption is not UTF-8: {error}", lost + len(member.captions)
             if problem:
-                faults.append(Unreadable(f"{tar}: {member.key}" if member.key else tar, problem))
+                faults.append(Unreadable(readable(f"{tar}: {member.key}" if member.key else tar), problem))
                 continue
             members.append((tar, member.key))
             texts.append(captions)

@@ -1,14 +1,12 @@
 """What to evaluate a model on, and how: what `eval.run` asks of one checkpoint, and `eval.watch` of every one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from eval import retrieval, zeroshot
 from eval.budgets import at_budget, budgets_of
-from eval.captioned import CaptionedSource, open_captioned
+from eval.captioned import CaptionedSet, CaptionedSource, open_captioned
 from eval.class_names import find_classes
 from eval.features import model_key
 from eval.labelled import LabelledSet, open_labelled
@@ -21,6 +19,21 @@ from pipelines.store_view import ImageView
 from prep.errors import UserError
 from prep.store import open_store, parse_manifest
 from train.checkpoint import LoadedModel
+from train.machine import check_device
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedData:
+    """What an `Evaluation` asks of, listed: labelled sets in its order, and the retrieval set where there is one."""
+
+    labelled: tuple[LabelledSet, ...]
+    captioned: CaptionedSet | None = None
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """Of each set, as hex digits: they differ where its images, labels or captions do."""
+        found = [opened.fingerprint for opened in self.labelled]
+        return [*found, self.captioned.fingerprint] if self.captioned is not None else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +66,12 @@ class Evaluation:
 
     def check_machine(self) -> None:
         """Raise `UserError` for an unknown list of templates or preprocessing, or a device that torch cannot use."""
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            problem = str(error).splitlines()[0]
-            place = f"--device {self.device}"
-            raise UserError(place, f"torch cannot use it: {problem}", "Choose cpu or cuda.") from error
+        check_device(self.device)
         find_templates(self.templates)
         check_kind(self.preprocess)
 
-    def open_data(self) -> tuple[LabelledSet, ...]:
-        """The labelled sets, listed.
+    def open_data(self) -> OpenedData:
+        """The sets, listed.
 
         Raises `UserError` when there is nothing to evaluate on, or a labelled set or the store is none.
         """
@@ -71,10 +79,8 @@ class Evaluation:
             problem = "wanted something to evaluate on, found nothing"
             raise UserError("eval.run", problem, "Give --zeroshot or --retrieval.")
         classes = find_classes(self.classes) if self.classes is not None else None
-        opened = tuple(open_labelled(path, classes) for path in self.zeroshot_dirs)
-        if self.retrieval is not None:
-            open_captioned(self.retrieval)
-        return opened
+        labelled = tuple(open_labelled(path, classes) for path in self.zeroshot_dirs)
+        return OpenedData(labelled, open_captioned(self.retrieval) if self.retrieval is not None else None)
 
     def check_run(self, run: Path, resolutions: Iterable[int]) -> None:
         """Raise `UserError` when the store lacks one of the resolutions, or the token ids that the run learned."""
@@ -91,16 +97,14 @@ class Evaluation:
             remedy = "Build the store again with the run's version of this project."
             raise UserError(str(self.retrieval.path), problem, remedy)
 
-    def of(
-        self, loaded: LoadedModel, labelled: Sequence[LabelledSet]
-    ) -> tuple[list[ZeroShotResult], RetrievalResult | None]:
-        """Every answer of a model: a result for each of `open_data`'s sets, and the store's where there is one."""
+    def of(self, loaded: LoadedModel, data: OpenedData) -> tuple[list[ZeroShotResult], RetrievalResult | None]:
+        """Every answer of a model: a result for each labelled set, and the retrieval set's where there is one."""
         key = model_key(loaded, ema=self.ema) if self.cache is not None else ""
-        classified = [self._classified(loaded, opened, loaded.budget, key) for opened in labelled]
+        classified = [self._classified(loaded, opened, loaded.budget, key) for opened in data.labelled]
         if self.each_budget:
             classified = [
                 replace(result, at_budgets=tuple(self._at_budgets(loaded, opened, result, key)))
-                for opened, result in zip(labelled, classified, strict=True)
+                for opened, result in zip(data.labelled, classified, strict=True)
             ]
         if self.retrieval is None:
             return classified, None
@@ -110,6 +114,9 @@ class Evaluation:
             tokenizer=text.tokenizer,
             end_token=text.end_token,
             kind=self.preprocess or kind_of(loaded.recipe.model),
+            opened=data.captioned,
+            cache=self.cache,
+            model_key=key,
         )
         return classified, found
 

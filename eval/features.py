@@ -6,19 +6,17 @@ each time: class names and templates are few.
 """
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 
+from eval.feature_files import kept, read_tensors, unreadable_as_text, unreadable_of_text, write_tensors
 from eval.labelled_set import LabelledSet, Unreadable, digest
 from eval.preprocess import Preprocess
 from eval.retrieval import Encoder, check_finite
 from prep.errors import UserError
-from prep.files import hash_file, written_aside
+from prep.files import hash_file
 from prep.progress import bar
 from train.checkpoint import LoadedModel, stage_at
 
@@ -63,8 +61,8 @@ def image_features(
         return _computed(model, labelled, preprocess, batch_size, device)
     key = digest([_VERSION, model_key, labelled.fingerprint, str(preprocess.res), preprocess.kind])
     path = cache / f"{key}.safetensors"
-    if (kept := _read(path)) is not None:
-        return kept
+    if (found := kept(path, _read)) is not None:
+        return found
     features = _computed(model, labelled, preprocess, batch_size, device)
     _write(path, features)
     return features
@@ -89,30 +87,11 @@ def _computed(model: Encoder, labelled: LabelledSet, preprocess: Preprocess, bat
     return Features(check_finite(torch.cat(values), "images"), torch.cat(index), tuple(unreadable))
 
 
-def _content_hash(values: torch.Tensor, index: torch.Tensor, unreadable: str) -> str:
-    return digest([values.numpy().tobytes(), index.numpy().tobytes(), unreadable])
-
-
 def _write(path: Path, features: Features) -> None:
-    bad = json.dumps([[isinstance(b.path, Path), str(b.path), b.problem] for b in features.unreadable])
-    tensors = {"values": features.values.contiguous(), "index": features.index}
-    told = {"unreadable": bad, "hash": _content_hash(features.values, features.index, bad)}
-    with written_aside(path) as file:
-        file.write(serialise(tensors, told))
+    bad = unreadable_as_text(features.unreadable)
+    write_tensors(path, {"values": features.values, "index": features.index}, {"unreadable": bad})
 
 
-def _read(path: Path) -> Features | None:
-    """What is cached; None where nothing is, or where it is damaged, which is said on stderr."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            told, values, index = file.metadata() or {}, file.get_tensor("values"), file.get_tensor("index")
-        unreadable = told["unreadable"]
-        if told["hash"] != _content_hash(values, index, unreadable):
-            raise ValueError("its content is not what was written")
-        bad = tuple(Unreadable(Path(at) if is_path else at, why) for is_path, at, why in json.loads(unreadable))
-        return Features(values, index, bad)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        print(f"{path}: the cached features are damaged ({error}); reading the images again", file=sys.stderr)
-        return None
+def _read(path: Path) -> Features:
+    tensors, told = read_tensors(path, ("values", "index"), ("unreadable",))
+    return Features(tensors["values"], tensors["index"], unreadable_of_text(told["unreadable"]))

@@ -80,7 +80,7 @@ def open_cells(folder: Path, name: str, chunks: Sequence[Vectors], seed: int = 0
     path, note = folder / f"{name}.faiss", folder / f"{name}.faiss.json"
     num = sum(map(len, chunks))
     if path.is_file() and note.is_file():
-        told = read_json(note)
+        told = _told(note)
         if told.get("num") == num and told.get("xxh3") == hash_file(path):
             return CellIndex(_visiting(faiss.read_index(str(path))))
     with working_in(folder):
@@ -90,6 +90,14 @@ def open_cells(folder: Path, name: str, chunks: Sequence[Vectors], seed: int = 0
             faiss.write_index(index, file.name)
         write_json(note, {"num": num, "num_cells": index.nlist, "xxh3": hash_file(path)})
     return CellIndex(_visiting(index))
+
+
+def _told(note: Path) -> dict[str, Any]:
+    """What was noted; nothing where the note is damaged."""
+    try:
+        return read_json(note)
+    except UserError:
+        return {}
 
 
 def _built(faiss: Any, chunks: Sequence[Vectors], num: int, seed: int) -> Any:

@@ -34,6 +34,7 @@ from eval.scores import interval_text
 from prep.errors import UserError, run_main
 from prep.files import write_json
 from train.checkpoint import load_model
+from train.machine import check_device
 
 MAX_DRAWS = 10
 _NUM_WORST = 5
@@ -190,11 +191,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.seed < 0:
         raise UserError("--seed", f"wanted 0 or more, found {args.seed}", "Leave it out for 0.")
     check_kind(args.preprocess)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
     report = probe_run(
         *(args.run, args.train, args.test, sorted(set(args.shots)), args.draws, args.seed, args.classes),
-        *(args.preprocess, args.checkpoint, args.ema, args.batch_size),
-        args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        args.out,
+        *(args.preprocess, args.checkpoint, args.ema, args.batch_size, device, args.out),
     )
     print_report(report, args.out or args.run / "eval")
 

@@ -96,13 +96,19 @@ def _confusions(result: dict[str, Any]) -> list[Html]:
 
 
 def _series(lines: Sequence[WatchLine], key: str) -> dict[str, list[tuple[float, dict[str, Any]]]]:
-    """Answers by what was asked: the same set, and the same of all that was said about it."""
+    """Answers by what was asked: the same set, and the same of all that was said about it. Of a set whose images
+    changed while it was asked about, those of its newest state.
+    """
     found: dict[tuple[str, str, bool, str], list[tuple[float, dict[str, Any]]]] = {}
+    state: dict[tuple[str, str, bool, str], str | None] = {}
     for line in lines:
         for place, result in enumerate(line.zeroshot if key != "retrieval" else [line.retrieval or {}]):
             where = line.retrieval_store if key == "retrieval" else line.zeroshot_dirs[place]
             said = (line.captions, None) if key == "retrieval" else (line.classes, line.preprocess)
             asked = str(where), line.templates, line.ema, ", ".join(filter(None, said))
+            now = (line.data or [None])[-1 if key == "retrieval" or not line.data else place]
+            if state.setdefault(asked, now) != now:
+                found[asked], state[asked] = [], now
             found.setdefault(asked, []).append((float(line.samples_seen), result))
     named: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for (where, templates, ema, more), answers in found.items():

@@ -31,6 +31,8 @@ class RetrievalResult:
     after reduction to the budget's text tokens by text_mask; fewer than num_captions means that no model could reach
     100%. captions_per_image: {number of captions: images that have so many}. num_captions_cut: with more tokens than
     the budget. num_captions_lost: of images that could not be read; num_captions_empty: without a word.
+    preprocess: the kind of `eval.preprocess.Preprocess` that images were seen in, "centre" for a store's, whatever was
+    asked: preprocess_asked.
     """
 
     store: str
@@ -53,6 +55,8 @@ class RetrievalResult:
     num_captions_lost: int
     num_captions_empty: int
     unreadable: tuple[Unreadable, ...]
+    preprocess: str = "centre"
+    preprocess_asked: str = "centre"
 
     @property
     def source(self) -> CaptionedSource:

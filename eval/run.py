@@ -15,7 +15,7 @@ number of text tokens, that the checkpoint was trained at last. In RUN/eval/ lie
     zeroshot.png     images and what they were taken for (zeroshot-2.png for a second set, and so on)
     confusions.png   the pairs of classes that are most often taken for each other (confusions-2.png ...)
     retrieval.png    some captions and the images they found
-    features/        image features, so that the same images are not read again; delete it as you like
+    features/        of images and captions, so that the same are not read again; delete it as you like
 
 and RUN/report.html tells the whole run on one page (eval.report).
 """
@@ -103,11 +103,11 @@ def evaluate_run(
     )
     asked.check_machine()
     loaded = load_model(run, checkpoint, device, ema=ema)
-    labelled = asked.open_data()
+    data = asked.open_data()
     asked.check_run(run, [loaded.budget.res])
     names = ["curves.png"] if _draw_curves(run, out) else []
-    classified, retrieved = asked.of(loaded, labelled)
-    pictures, tables = _draw_zeroshot(classified, labelled, out)
+    classified, retrieved = asked.of(loaded, data)
+    pictures, tables = _draw_zeroshot(classified, data.labelled, out)
     names += pictures
     if retrieved is not None:
         names.append("retrieval.png")
@@ -140,9 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     lists = f"the classes of the --zeroshot sets: {', '.join(CLASS_LISTS)}, or a file (default: the sets' own)"
     add("--classes", metavar="NAME_OR_FILE", help=lists)
     add("--templates", default="simple", help=f"prompt templates, one of: {', '.join(TEMPLATES)} (default: simple)")
-    how = "centre crops, square squashes (default: as the model's kind was published, square for CLIPA's v2)"
+    how = "centre crops, square squashes; not for --retrieval STORE (default: as published, square for CLIPA's v2)"
     add("--preprocess", choices=KINDS, help=how)
-    add("--no-cache", action="store_true", help="neither read nor keep image features in RUN/eval/features")
+    add("--no-cache", action="store_true", help="neither read nor keep features in RUN/eval/features")
     held_out = "a store of held-out pairs, built at the run's last res; a Karpathy JSON file; or tars"
     add("--retrieval", type=Path, metavar="PATH", help=held_out)
     add("--images", type=Path, metavar="DIR", help="the images of a JSON file (default: beside it)")

@@ -30,9 +30,11 @@ from eval.search_sheet import SheetTile, draw_sheet
 from prep.errors import UserError, run_main
 from prep.files import write_json
 from prep.images import ImageError
+from prep.labelled_files import readable
 from prep.store import Store, open_store, parse_manifest
 from prep.tokenizer import load_tokenizer
 from train.checkpoint import load_model
+from train.machine import check_device
 from train.text_tokens import num_too_long, tokens_of
 
 
@@ -115,11 +117,11 @@ def image_query(index: SearchIndex, file: Path) -> torch.Tensor:
 
 def print_hits(title: str, hits: list[Hit]) -> None:
     """The hits as a table."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=readable(title), title_justify="left")
     for name in ("", "row", "key", "similarity", "caption"):
         table.add_column(name, justify="left" if name in ("key", "caption") else "right", overflow="fold")
     for place, hit in enumerate(hits, start=1):
-        table.add_row(str(place), f"{hit.row:,}", hit.key, f"{hit.similarity:.3f}", hit.caption)
+        table.add_row(str(place), f"{hit.row:,}", readable(hit.key), f"{hit.similarity:.3f}", readable(hit.caption))
     Console(markup=False, highlight=False, emoji=False).print(table)
 
 
@@ -191,6 +193,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the program; see the module's docstring."""
     args = _checked(_parser().parse_args(argv))
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
     loaded = load_model(args.run, args.checkpoint, device, ema=args.ema)
     how = {"ema": args.ema, "batch_size": args.batch_size, "device": device, "many": args.approximate_above}
     index = open_search_index(args.run, loaded, open_store(args.store), **how)

@@ -16,6 +16,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,9 @@ class SearchIndex:
                 for number, start in enumerate(starts):
                     stop = min(start + self.chunk_rows, num)
                     if None in kept[number]:
+                        # Looked for again, now that no other program makes them.
+                        kept[number] = [self._kept(f"{name}-{number:05d}", mend=True) for name in names]
+                    if None in kept[number]:
                         parts = [encode(rows) for rows in row_batches(start, stop, self.batch_size)]
                         whole = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
                         stems = [f"{name}-{number:05d}" for name in names]
@@ -129,13 +133,16 @@ class SearchIndex:
                     progress.advance(stop - start)
         return [tuple(np.load(path, mmap_mode="r", allow_pickle=False) for path in paths if path) for paths in kept]
 
-    def _kept(self, stem: str) -> Path | None:
-        """The file of that name, where its hash is right; damaged ones are told of and removed."""
+    def _kept(self, stem: str, *, mend: bool = False) -> Path | None:
+        """The file of that name, where its hash is right. mend: damaged ones are told of and removed."""
         for path in sorted(self.folder.glob(f"{stem}-*.npy")):
-            if path.stem.rpartition("-")[2] == hash_file(path):
-                return path
-            print(f"{path}: is not what was written; made anew", file=sys.stderr)
-            path.unlink()
+            # Another program may be mending.
+            with suppress(FileNotFoundError):
+                if path.stem.rpartition("-")[2] == hash_file(path):
+                    return path
+            if mend:
+                print(f"{path}: is not what was written; made anew", file=sys.stderr)
+                path.unlink(missing_ok=True)
         return None
 
     def _write(self, stem: str, array: NDArray[Any]) -> Path:
@@ -169,7 +176,7 @@ def open_search_index(
         "chunk_rows": chunk_rows,
     }
     seen = json.dumps([about["budget"], chunk_rows], sort_keys=True)
-    fingerprint = digest([_VERSION, model_key(loaded, ema=ema), CaptionedStore(store).fingerprint, seen])
+    fingerprint = digest([_VERSION, model_key(loaded, ema=ema), CaptionedStore(store).content, seen])
     folder = run / "search" / fingerprint
     write_json(folder / "about.json", about)
     return SearchIndex(folder, loaded, store, batch_size, device, chunk_rows, many)

@@ -11,21 +11,23 @@ the trainer wrote, takes no lock that the trainer wants, gives way to it (nice 1
                            that checkpoint evaluated again
     RUN/report.html        the report, written anew after each (eval.report)
 
-Every checkpoint is judged at the token budget that it was trained at, so a curve leaps where a stage ends.
+What is odd about the data is said once. Started again after the data changed, it judges anew the checkpoints that are
+left. Every checkpoint is judged at the token budget that it was trained at, so a curve leaps where a stage ends.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from eval.evaluation import Evaluation
+from eval.evaluation import Evaluation, OpenedData
 from eval.figures import percent
-from eval.labelled import LabelledSet
 from eval.report import write_report
 from eval.retrieval import NotFinite
+from eval.run_summary import retrieval_warnings, warnings_of
 from eval.watch_log import WatchLine, append, mend, question_of, read_watch
 from prep.errors import UserError
 from prep.files import working_in
+from prep.labelled_files import readable
 from train import checkpoint
 from train.config import load_recipe
 from train.recipe import Recipe
@@ -52,21 +54,21 @@ def watch(
     another process is at this.
     """
     asked.check_machine()
-    labelled = asked.open_data()
+    data = asked.open_data()
     recipe = _recipe(run, wait, say)
     asked.check_run(run, [stage.budget.res for stage in recipe.stages])
     folder = run / "eval"
     with working_in(folder):
         mend(folder)
-        lines = [line for line in read_watch(folder) if line.question == question_of(asked)]
-        done, told = {line.samples_seen for line in lines}, ""
+        lines = _answered(folder, asked, data, say)
+        done, told, warned = {line.samples_seen for line in lines}, "", set[str]()
         while recipe.num_samples not in done:
             path = next((path for path in checkpoint.found(run) if int(path.name) not in done), None)
             if path is None:
                 told = _once(f"waiting for the next checkpoint of {run}; Ctrl-C ends this", told, say)
                 wait()
                 continue
-            line = _line(run, asked, labelled, path)
+            line, warnings = _judged(run, asked, data, path)
             if line is None:
                 say(f"{int(path.name):>11,} samples  passed over: the trainer has deleted this checkpoint")
                 continue
@@ -74,8 +76,23 @@ def watch(
             lines.append(line)
             done.add(line.samples_seen)
             say(_words(line))
+            for warning in warnings:
+                if warning not in warned:
+                    say(readable(warning))
+            warned.update(warnings)
             write_report(run)
     say(f"The run's last checkpoint is evaluated.\n{folder / 'watch.jsonl'}\n{run / 'report.html'}")
+    return lines
+
+
+def _answered(folder: Path, asked: Evaluation, data: OpenedData, say: Callable[[str], None]) -> list[WatchLine]:
+    """The lines of this question and these data."""
+    of_question = [line for line in read_watch(folder) if line.question == question_of(asked)]
+    lines = [line for line in of_question if line.data == data.fingerprints]
+    old = {line.samples_seen for line in of_question} - {line.samples_seen for line in lines}
+    if old:
+        where = "other data than lie there now, or on data that are not known"
+        say(f"{len(old):,} checkpoints were judged on {where}; those that are still there are judged anew")
     return lines
 
 
@@ -98,25 +115,29 @@ def _recipe(run: Path, wait: Callable[[], None], say: Callable[[str], None]) -> 
     return load_recipe(str(kept))
 
 
-def _line(run: Path, asked: Evaluation, labelled: Sequence[LabelledSet], path: Path) -> WatchLine | None:
-    """A checkpoint's answers; None when the trainer deleted it before it was read."""
+def _judged(run: Path, asked: Evaluation, data: OpenedData, path: Path) -> tuple[WatchLine | None, list[str]]:
+    """A checkpoint's answers, and what is odd about them; None when the trainer deleted it before it was read."""
     try:
         loaded = checkpoint.load_model(run, str(int(path.name)), asked.device, ema=asked.ema)
         state = checkpoint.read_state(path)
     except UserError:
         if path.exists():
             raise
-        return None
+        return None, []
     try:
-        return WatchLine.of(asked, loaded, state.flops, *asked.of(loaded, labelled))
+        zeroshot, retrieval = asked.of(loaded, data)
     except NotFinite as error:
-        return WatchLine.of(asked, loaded, state.flops, [], None, error.problem)
+        return WatchLine.of(asked, data, loaded, state.flops, [], None, error.problem), []
+    odd = [warning for result in zeroshot for warning in warnings_of(result.to_json())]
+    odd += retrieval_warnings(retrieval.to_json()) if retrieval else []
+    return WatchLine.of(asked, data, loaded, state.flops, zeroshot, retrieval), odd
 
 
 def _words(line: WatchLine) -> str:
     told = [line.problem] if line.problem else []
     for result in line.zeroshot:
-        name, top1, chance = Path(result["folder"]).name, percent(result["top1"]), percent(result["chance_top1"])
+        name = readable(Path(result["folder"]).name)
+        top1, chance = percent(result["top1"]), percent(result["chance_top1"])
         told.append(f"{name} top-1 {top1} (guessing {chance})")
     if line.retrieval:
         there, back = (percent(line.retrieval[way]["1"]) for way in ("text_to_image", "image_to_text"))

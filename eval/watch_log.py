@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.captioned import CaptionedSource
-from eval.evaluation import Evaluation
+from eval.evaluation import Evaluation, OpenedData
 from eval.retrieval import RetrievalResult
 from eval.zeroshot import ZeroShotResult
 from prep.errors import UserError
@@ -27,7 +27,8 @@ class WatchLine:
 
     zeroshot: a table a set, and retrieval: one table or None, as in eval.json without lists of classes, files and
     examples; paths are absolute. problem: why there are no answers, where the model gave no numbers. classes,
-    preprocess: as in `Evaluation`; captions: what was said about the retrieval set beside its path.
+    preprocess: as in `Evaluation`; captions: what was said about the retrieval set beside its path. data: the
+    sets' fingerprints, the retrieval set's last; None in lines that were written before they were kept.
     """
 
     samples_seen: int
@@ -44,16 +45,18 @@ class WatchLine:
     classes: str | None = None
     preprocess: str | None = None
     captions: str | None = None
+    data: list[str] | None = None
 
     @property
     def question(self) -> str:
-        """What was asked: lines of the same question make a curve."""
+        """What was asked, whatever the data were."""
         more = self.classes, self.preprocess, self.captions
         return question(self.zeroshot_dirs, self.retrieval_store, self.templates, self.ema, *more)
 
     @staticmethod
     def of(
         asked: Evaluation,
+        data: OpenedData,
         loaded: LoadedModel,
         flops: float,
         zeroshot: list[ZeroShotResult],
@@ -78,6 +81,7 @@ class WatchLine:
             classes=asked.classes,
             preprocess=asked.preprocess,
             captions=_captions(asked),
+            data=data.fingerprints,
         )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from eval.evaluation import Evaluation
 from eval.watch import watch
 from eval.watch_log import read_watch
+from prep.store import Store
 from train import checkpoint
+from train.run import main as train_main
 
 from .test_train_run import TINY
 
@@ -42,3 +44,19 @@ class Trainer:
 
 def seen_in(run: Path) -> list[int]:
     return [line.samples_seen for line in read_watch(run / "eval")]
+
+
+def make_finished(store: Store, run: Path) -> Path:
+    """A finished run with a checkpoint at each of SEEN."""
+    train_main(["demo", *SHORT, "--ema", "0.5", "--keep", "9", "--store", str(store.path), "--out", str(run)])
+    assert [int(path.name) for path in checkpoint.found(run)] == SEEN
+    return run
+
+
+def make_classes(demo_data: Path, out: Path) -> Path:
+    """Six classes of two pictures."""
+    for folder in sorted((demo_data / "zeroshot").iterdir())[:6]:
+        (out / folder.name).mkdir(parents=True)
+        for file in sorted(folder.iterdir())[:2]:
+            shutil.copy(file, out / folder.name)
+    return out

@@ -12,7 +12,7 @@ from PIL import Image
 
 from eval import zeroshot
 from eval.budgets import at_budget, budgets_of
-from eval.evaluation import Evaluation
+from eval.evaluation import Evaluation, OpenedData
 from eval.labelled import open_labelled
 from eval.run import evaluate_run
 from eval.run import main as eval_main
@@ -75,6 +75,26 @@ def test_a_second_evaluation_reads_no_image(run: Path, animals: Path, tmp_path: 
         assert sum(seen) == 72
 
 
+def test_captions_are_encoded_once_and_a_store_keeps_its_own_preprocessing(
+    run: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = evaluate_run(run, retrieval_store=store.path, out=tmp_path / "plain", keep_features=False)
+    assert not (tmp_path / "plain" / "features").exists()
+    first = evaluate_run(run, retrieval_store=store.path, out=tmp_path / "out")
+    assert len(list((tmp_path / "out" / "features").iterdir())) == 1
+    monkeypatch.setattr(CLIP, "encode_image", None)
+    monkeypatch.setattr(CLIP, "encode_text", None)
+    options = ["--retrieval", str(store.path), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    eval_main([str(run), *options])
+    assert "are not seen" not in capsys.readouterr().out
+    again = json.loads((tmp_path / "out" / "eval.json").read_text())["retrieval"]
+    assert again == json.loads(json.dumps(first["retrieval"])) == json.loads(json.dumps(plain["retrieval"]))
+    eval_main([str(run), *options, "--preprocess", "square"])
+    assert capsys.readouterr().out.count("are not seen square: a store's are cut at the centre") == 1
+    square = json.loads((tmp_path / "out" / "eval.json").read_text())["retrieval"]
+    assert (square["preprocess"], square["preprocess_asked"]) == ("centre", "square")
+
+
 @pytest.mark.parametrize("positions", ["fixed", "learned"])
 def test_a_model_is_judged_at_each_budget_it_was_trained_at(
     run: Path, animals: Path, positions: str, tmp_path: Path
@@ -88,7 +108,7 @@ def test_a_model_is_judged_at_each_budget_it_was_trained_at(
     short, full = budgets_of(loaded)
     assert [(short.res, short.text_tokens), (full.res, full.text_tokens)] == [(16, 6), (32, 12)]
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
-    found = Evaluation((animals,), each_budget=True).of(loaded, [open_labelled(animals)])[0][0].at_budgets
+    found = Evaluation((animals,), each_budget=True).of(loaded, OpenedData((open_labelled(animals),)))[0][0].at_budgets
     after = loaded.model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert loaded.model.budget == full

@@ -22,7 +22,10 @@ OPEN_ROOMS = (
 )
 """What the floors above may open of prep: its store, labelled sets, its tokenizer, and what has no data of its own."""
 
-ORCHESTRATORS = {"eval/demo.py": ("build", "demo"), "eval/compare.py": ("build", "demo")}
+ORCHESTRATORS = {
+    **dict.fromkeys(("eval/demo.py", "eval/compare.py"), ("build", "demo")),
+    "eval/study_stores.py": ("build_options", "plan"),
+}
 """Programs at the top that call programs of prep."""
 
 HOMES = {

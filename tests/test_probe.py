@@ -96,7 +96,7 @@ def test_sets_of_other_classes_or_the_same_images_are_refused(
         (["--draws", "11"], "wanted 1 to 10, found 11"), (["--shots", "0"], "--shots: wanted at least 1, found 0"),
         (["--batch-size", "0"], "wanted at least 1"), (["--seed", "-1"], "wanted 0 or more"),
         (["--preprocess", "round"], "wanted one of centre, square"), (["--classes", "nowhere"], "no such list"),
-        (["--checkpoint", "7"], "no checkpoint 7"),
+        (["--checkpoint", "7"], "no checkpoint 7"), (["--device", "cuda:77"], "torch cannot use it"),
     ],
 )  # fmt: skip
 def test_a_mistake_on_the_command_line_is_named(

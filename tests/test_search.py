@@ -2,36 +2,25 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from eval.search import find_captions, find_pictures, image_query, key_of, main, text_query
-from eval.search_index import SearchIndex, open_search_index
+from eval.search import Hit, find_captions, find_pictures, image_query, key_of, main, print_hits, text_query
+from eval.search_index import open_search_index
 from pipelines.evaluation import batches
 from prep.errors import UserError
-from prep.store import Store, open_store
+from prep.store import Store
 from train.checkpoint import LoadedModel, load_model
-from train.run import main as train_main
 
-TINY = """
-model.embed_dim=16 model.vision.width=16 model.vision.depth=1 model.text.width=16
-stages.0.samples=32 stages.0.batch_size=16 stages.0.warmup_samples=0 stages.0.budget.res=16
-stages.0.budget.text_tokens=8 stages.1.samples=16 stages.1.batch_size=16 stages.1.warmup_samples=0
-stages.1.budget.res=32 stages.1.budget.text_tokens=12
-"""
+from .searched import encoded, make_run
 
 
 @pytest.fixture(scope="module")
 def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("search") / "run"
-    train_main(["demo", *TINY.split(), "--store", str(store.path), "--out", str(out), "--threads", "1"])
-    return out
+    return make_run(store, tmp_path_factory.mktemp("search") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +33,6 @@ def own(run: Path, tmp_path: Path) -> Path:
     """The run, with nothing searched yet."""
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("search"))
     return tmp_path / "run"
-
-
-def encoded(loaded: LoadedModel, store: Store) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every image's features and every first caption's, plainly."""
-    with torch.inference_mode():
-        found = [
-            (loaded.model.encode_image(batch.images), loaded.model.encode_text(batch.tokens))
-            for batch in batches(store.path, loaded.budget, 32)
-        ]
-    images, texts = zip(*found, strict=True)
-    return torch.cat(images), torch.cat(texts)
 
 
 def test_pictures_for_a_text_are_those_of_a_plain_sort(own: Path, loaded: LoadedModel, store: Store) -> None:
@@ -112,102 +90,11 @@ def test_the_program_leaves_a_sheet_and_a_table(
             image.verify()
 
 
-class Counting:
-    """The model, counting the images that it encodes; it breaks down after `last` of them."""
-
-    def __init__(self, model: Any, last: int = 1 << 30) -> None:
-        self.model, self.last, self.num = model, last, 0
-
-    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        if self.num + len(images) > self.last:
-            raise KeyboardInterrupt
-        self.num += len(images)
-        return self.model.encode_image(images)  # type: ignore[no-any-return]
-
-
-def counting(own: Path, loaded: LoadedModel, store: Store, last: int = 1 << 30) -> tuple[SearchIndex, Counting]:
-    model = Counting(loaded.model, last)
-    index = open_search_index(own, loaded, store, chunk_rows=40, batch_size=20)
-    return replace(index, loaded=replace(loaded, model=model)), model  # type: ignore[arg-type]
-
-
-def test_features_are_made_once_and_a_build_goes_on(own: Path, loaded: LoadedModel, store: Store) -> None:
-    cut, _ = counting(own, loaded, store, last=60)
-    with pytest.raises(KeyboardInterrupt):
-        cut.images()
-    assert len(list(cut.folder.glob("images-*.npy"))) == 1
-    index, model = counting(own, loaded, store)
-    features = np.concatenate(index.images())
-    assert model.num == store.manifest.num_samples - 40
-    index.images()
-    assert model.num == store.manifest.num_samples - 40
-    assert np.allclose(features, encoded(loaded, store)[0].numpy(), atol=1e-5)
-    assert not list(index.folder.glob(".*"))
-
-
-def test_damaged_features_are_told_and_made_anew(
-    own: Path, loaded: LoadedModel, store: Store, capsys: pytest.CaptureFixture[str]
-) -> None:
-    index, model = counting(own, loaded, store)
-    before = np.concatenate(index.images())
-    second = sorted(index.folder.glob("images-*.npy"))[1]
-    data = bytearray(second.read_bytes())
-    data[-3] ^= 1
-    second.write_bytes(data)
-    model.num = 0
-    assert np.array_equal(np.concatenate(index.images()), before)
-    assert model.num == 40
-    assert f"{second}: is not what was written" in capsys.readouterr().err
-
-
-def test_another_checkpoint_or_store_has_its_own_folder(
-    own: Path, loaded: LoadedModel, store: Store, tmp_path: Path
-) -> None:
-    shutil.copytree(store.path, tmp_path / "other")
-    manifest = json.loads((tmp_path / "other" / "manifest.json").read_text())
-    manifest["columns"]["32"]["files"][0]["xxh3"] = "0" * 16
-    (tmp_path / "other" / "manifest.json").write_text(json.dumps(manifest))
-    folders = {
-        open_search_index(own, loaded, store).folder,
-        open_search_index(own, load_model(own, "32"), store).folder,
-        open_search_index(own, loaded, open_store(tmp_path / "other")).folder,
-    }
-    assert len(folders) == 3
-
-
-def test_many_are_asked_of_an_index_that_is_only_read_when_it_is_ours(
-    own: Path, loaded: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faiss = pytest.importorskip("faiss")
-    exactly, many = open_search_index(own, loaded, store), open_search_index(own, loaded, store, many=1)
-    query, _ = text_query(many, own, "two dogs")
-    wanted = find_pictures(exactly, query, 6)
-    assert not list(many.folder.glob("*.faiss"))
-    found = find_pictures(many, query, 6)
-    # So few vectors are in two cells, and both are visited.
-    assert [hit.row for hit in found] == [hit.row for hit in wanted]
-    assert [hit.row for hit in find_pictures(many, query, 1000)] == [
-        hit.row for hit in find_pictures(exactly, query, 96)
-    ]
-    read: list[str] = []
-    whole = faiss.read_index
-
-    def noted(path: str) -> object:
-        read.append(path)
-        return whole(path)
-
-    monkeypatch.setattr(faiss, "read_index", noted)
-    assert [hit.row for hit in find_pictures(many, query, 6)] == [hit.row for hit in wanted]
-    assert len(read) == 1
-    path = many.folder / "images.faiss"
-    for spoil in (
-        lambda: path.write_bytes(path.read_bytes()[:-1] + b"\x07"),
-        lambda: path.with_name("images.faiss.json").unlink(),
-        lambda: path.write_bytes(b"IwFl" + bytes(100)),
-    ):
-        spoil()
-        assert [hit.row for hit in find_pictures(many, query, 6)] == [hit.row for hit in wanted]
-    assert len(read) == 1
+def test_what_a_store_calls_its_rows_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_hits("a\x1b[31m", [Hit(1, "k\x1b]0;owned\x07", "a\x1b[2J dog", 0.5)])
+    printed = capsys.readouterr().out
+    assert "owned" in printed
+    assert not set(printed) & {"\x1b", "\x07"}
 
 
 @pytest.mark.parametrize(
@@ -217,6 +104,7 @@ def test_many_are_asked_of_an_index_that_is_only_read_when_it_is_ours(
         (["dog", "--image", "x"], "found both"), (["dog", "--pictures"], "wanted --image"),
         (["--image", "nowhere.png"], "wanted an image"), (["dog", "--top", "0"], "wanted at least 1"),
         (["dog", "--out", "x.jpg"], r"ends in \.png"), (["dog", "--checkpoint", "7"], "no checkpoint 7"),
+        (["dog", "--device", "cuda:77"], "--device cuda:77: torch cannot use it"),
     ],
 )  # fmt: skip
 def test_a_mistake_on_the_command_line_is_named(run: Path, store: Store, arguments: list[str], message: str) -> None:

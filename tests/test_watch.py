@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,26 +19,17 @@ from prep.store import Store
 from train import checkpoint
 from train.run import main as train_main
 
-from .played_trainer import SEEN, SHORT, Trainer, seen_in
+from .played_trainer import SEEN, SHORT, Trainer, make_classes, make_finished, seen_in
 
 
 @pytest.fixture(scope="module")
 def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("watched") / "run"
-    train_main(["demo", *SHORT, "--ema", "0.5", "--keep", "9", "--store", str(store.path), "--out", str(run)])
-    assert [int(path.name) for path in checkpoint.found(run)] == SEEN
-    return run
+    return make_finished(store, tmp_path_factory.mktemp("watched") / "run")
 
 
 @pytest.fixture(scope="module")
 def classes(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six classes of two pictures."""
-    out = tmp_path_factory.mktemp("classes") / "six"
-    for folder in sorted((demo_data / "zeroshot").iterdir())[:6]:
-        (out / folder.name).mkdir(parents=True)
-        for file in sorted(folder.iterdir())[:2]:
-            shutil.copy(file, out / folder.name)
-    return out
+    return make_classes(demo_data, tmp_path_factory.mktemp("classes") / "six")
 
 
 def test_it_waits_for_a_run_and_evaluates_the_oldest_first(finished: Path, classes: Path, tmp_path: Path) -> None:

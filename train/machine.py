@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from pipelines.choose import Host
+from prep.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,15 @@ _GPUS = {
     "L40S": (362e12, 91.6e12),
     "A10": (125e12, 31.2e12),
 }
+
+
+def check_device(device: str) -> None:
+    """Raise `UserError` when torch cannot use a device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        problem = str(error).splitlines()[0]
+        raise UserError(f"--device {device}", f"torch cannot use it: {problem}", "Choose cpu or cuda.") from error
 
 
 def peak_flops(device: str, bfloat16: bool) -> float | None:

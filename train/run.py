@@ -29,7 +29,7 @@ from train.config import load_recipe, shipped_recipes
 from train.fit import check_fit
 from train.heap import keep_freed_memory
 from train.loop import Trainer
-from train.machine import Machine
+from train.machine import Machine, check_device
 from train.parallel import KINDS
 from train.ranks import joined
 from train.recipe import Recipe
@@ -66,15 +66,6 @@ def _bars(recipe: Recipe) -> Iterator[Callable[[int, int], None]]:
             stages[stage].advance(samples)
 
         yield advance
-
-
-def check_device(device: str) -> None:
-    """Raise `UserError` when torch cannot use a device."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        problem = str(error).splitlines()[0]
-        raise UserError(f"--device {device}", f"torch cannot use it: {problem}", "Choose cpu or cuda.") from error
 
 
 def _parser() -> argparse.ArgumentParser:
