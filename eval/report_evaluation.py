@@ -106,7 +106,7 @@ def _series(lines: Sequence[WatchLine], key: str) -> dict[str, list[tuple[float,
             where = line.retrieval_store if key == "retrieval" else line.zeroshot_dirs[place]
             said = (line.captions, None) if key == "retrieval" else (line.classes, line.preprocess)
             asked = str(where), line.templates, line.ema, ", ".join(filter(None, said))
-            now = (line.data or [None])[-1 if key == "retrieval" or not line.data else place]
+            now = line.data[-1 if key == "retrieval" else place] if line.data else None
             if state.setdefault(asked, now) != now:
                 found[asked], state[asked] = [], now
             found.setdefault(asked, []).append((float(line.samples_seen), result))

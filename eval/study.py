@@ -15,7 +15,7 @@ command goes on. In OUT lie afterwards
 
 study.json alone, in an empty OUT, is taken up again. On a cluster, --list prints a line a training, which train.run
 takes (torchrun -m train.run LINE) on any machine; first those of the search, then, once these are judged, the cells. A
-run that is finished in OUT/runs/NAME is compared with the plan and only judged by this command, and is left whole.
+run that was so begun in OUT/runs/NAME is compared with the plan and judged by this command, and is left whole.
 """
 
 import argparse
@@ -35,13 +35,15 @@ from eval.study_page import write_page
 from eval.study_plan import StudyPlan
 from eval.study_plan_file import load_plan, shipped_plans
 from eval.study_report import claims_table, summary, write_study
-from eval.study_run import Result, Study, best_factors, make_stores, missing, restore, run_all
+from eval.study_run import Result, Study, best_factors, missing, restore, run_all
 from eval.study_statistics import means
+from eval.study_stores import make_stores, store_builds
 from prep.errors import UserError, run_main
 from prep.files import working_in
 from prep.store import open_store
 from train.hardware import HARDWARE, find_hardware
-from train.run import check_device
+from train.machine import check_device
+from train.sweep import Cell
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,23 +126,33 @@ def _study(args: argparse.Namespace, plan: StudyPlan) -> Study:
     return Study(plan, args.out, stores, judge, jobs)
 
 
-def _check(args: argparse.Namespace, plan: StudyPlan) -> None:
+def _check(args: argparse.Namespace, plan: StudyPlan) -> list[Cell]:
+    """The cells that are asked for. Raises `UserError` when these or the seeds are none of the plan's."""
     if unknown := sorted(set(args.seeds or ()) - set(plan.file.seeds)):
         known = ", ".join(map(str, plan.file.seeds))
         raise UserError(f"--seeds {unknown[0]}", "is none of the plan's", f"Its seeds: {known}.")
-    if not any(fnmatch.fnmatchcase(cell.name, args.cells) for cell in plan.sweep.cells):
+    cells = [cell for cell in plan.sweep.cells if fnmatch.fnmatchcase(cell.name, args.cells)]
+    if not cells:
         raise UserError(f"--cells {args.cells}", "no cell of the plan is called so", "--list shows them.")
+    return cells
 
 
 def _wanted(study: Study, factors: dict[str, float], args: argparse.Namespace) -> list[Training]:
     return [t for t in study.cells(factors, args.seeds) if fnmatch.fnmatchcase(t.cell, args.cells)]
 
 
+def _undone(study: Study, args: argparse.Namespace) -> list[Training]:
+    """Those without a result, told before the learning rates are known: these decide no name and no store."""
+    unknown = dict.fromkeys(study.plan.sweep.axes[study.plan.file.rates.axis], 1.0)
+    cells = study.out / "cells"
+    return [t for t in _wanted(study, unknown, args) if not (cells / f"{t.name}.json").is_file()]
+
+
 def _list(args: argparse.Namespace, plan: StudyPlan) -> None:
     if args.store:
         study = _study(args, plan)
     else:
-        nowhere = Judge(Path(plan.file.zeroshot), None, plan.file.templates, "cpu", 0, False)
+        nowhere = Judge(Path("ZEROSHOT"), None, plan.file.templates, "cpu", 0, False)
         study = Study(plan, args.out or Path("OUT"), {"": Path("STORE")}, nowhere, 1)
     restore(study.out)
     searched = study.done(study.search())
@@ -168,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the program; see the module's docstring."""
     args = _parser().parse_args(argv)
     plan = load_plan(args.plan)
-    _check(args, plan)
+    cells = _check(args, plan)
     # A file or a pipe has no width of its own: tables are not to be cut there.
     width = None if Console().is_terminal else 120
     console = Console(width=width, markup=False, highlight=False, emoji=False)
@@ -176,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
         hardware = find_hardware(args.gpu) if args.gpu else None
         device, jobs, threads = _workers(args)
         jobs = args.jobs or 1 if hardware else jobs
-        estimate(plan, args.seeds or plan.file.seeds, jobs, console, device, threads, hardware)
+        estimate(plan, cells, args.seeds or plan.file.seeds, jobs, console, device, threads, hardware)
         return
     if args.list:
         _list(args, plan)
@@ -189,11 +201,12 @@ def main(argv: list[str] | None = None) -> None:
         return
     with working_in(study.out):
         restore(study.out)
+        builds = store_builds(study, args.input, _undone(study, args))
         searched = run_all(study, study.search(), "learning rates")
         factors = best_factors(study, searched.values())
         console.print(f"Learning rates: {', '.join(f'{label} x {f:g}' for label, f in factors.items())}")
         wanted = _wanted(study, factors, args)
-        make_stores(study, args.input, missing(wanted, study.done(wanted)))
+        make_stores(builds)
         run_all(study, wanted, "cells")
         _conclude(study, factors, list(searched.values()), console)
 

@@ -1,14 +1,13 @@
 """One training of a study, from nothing to its result: what a worker process does.
 
 The run lies in OUT/runs/NAME while it goes on, as `train.run` makes it, and goes on where it was stopped. The result is
-OUT/cells/NAME.json, written last. The run's checkpoints, its largest part, are then deleted, unless they are to be
-kept. A run that is finished there already, on whatever machine, is only judged, after its recipe and store have been
-compared with the plan's; its checkpoints stay.
+OUT/cells/NAME.json. Then the checkpoints of a run that was begun here, its largest part, are deleted, unless they are
+to be kept; a file in the run's folder says that it was begun here, so that this is made up for after a kill. A run that
+somebody else began there, on whatever machine, is compared with the plan, gone on with if it is not finished, judged,
+and left whole.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import shutil
 import threading
@@ -19,13 +18,15 @@ from typing import Any
 
 import torch
 
+from eval.study_digest import digest_of, images_of, what_is_read
 from eval.study_judge import Judge, answers
 from pipelines.choose import Host
 from prep.errors import UserError
-from prep.files import write_json
+from prep.files import working_in, write_json
 from prep.store import open_store
 from train import checkpoint
 from train.checkpoint import State
+from train.fit import check_fit
 from train.heap import keep_freed_memory
 from train.log import read_log
 from train.loop import Trainer
@@ -34,6 +35,10 @@ from train.model import CLIP
 from train.ranks import Ranks
 from train.recipe import Recipe
 from train.run import train
+from train.run_folder import prepare_run
+
+_BEGUN = "begun_by_study.txt"
+_SAYS = "eval.study began this run, and deletes its checkpoints when it has judged it. Without this file it does not.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +68,15 @@ class Training:
 
 
 def digest(training: Training, judge: Judge) -> str | None:
-    """What decides a result, as hex: the recipe, and what it is trained and judged on. None while there is no store."""
-    manifest = training.store / "manifest.json"
-    if not manifest.is_file():
+    """What decides a result: the recipe, what it reads of its store, and what it is judged by, as 16 hex digits.
+
+    None while there is no store or there are no images. Raises `UserError` when the store lacks what the recipe reads.
+    """
+    if not (training.store / "manifest.json").is_file() or not judge.zeroshot.exists():
         return None
-    store = json.loads(manifest.read_bytes())["fingerprint"]
-    decides = [asdict(training.recipe), store, training.untrained, str(judge.zeroshot.name), judge.templates]
-    if judge.classes or judge.preprocess != "crop":
-        decides += [judge.classes, judge.preprocess]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    data = what_is_read(training.store, training.recipe), images_of(judge.zeroshot)
+    judged = judge.templates, judge.classes, judge.preprocess
+    return digest_of([asdict(training.recipe), training.untrained, *data, *judged])
 
 
 def begin_worker() -> None:
@@ -96,7 +101,6 @@ def perform(training: Training, judge: Judge, out: Path) -> None:
         keep_freed_memory()
     run = out / "runs" / training.name
     run.parent.mkdir(parents=True, exist_ok=True)
-    was_finished = _is_finished(run, training.recipe)
     result: dict[str, Any] = {
         "name": training.name,
         "cell": training.cell,
@@ -122,8 +126,15 @@ def perform(training: Training, judge: Judge, out: Path) -> None:
             "at": [_judged(run, end, judge, last=end == ends[-1]) for end in ends],
         }
     write_json(out / "cells" / f"{training.name}.json", result)
-    if not (judge.keep_runs or was_finished):
-        shutil.rmtree(checkpoint.folder(run), ignore_errors=True)
+    let_go(run, keep=judge.keep_runs)
+
+
+def let_go(run: Path, *, keep: bool) -> None:
+    """Delete the checkpoints of a judged run that the study began, or leave them to the user."""
+    if (run / _BEGUN).exists():
+        if not keep:
+            shutil.rmtree(checkpoint.folder(run), ignore_errors=True)
+        (run / _BEGUN).unlink()
 
 
 def _is_finished(run: Path, recipe: Recipe) -> bool:
@@ -139,10 +150,28 @@ def _train(training: Training, judge: Judge, run: Path) -> State:
         if gone := sorted(ends - there):
             problem = f"is finished, but its checkpoint at the end of a stage, {gone[0]} samples, is not there"
             raise UserError(str(run), problem, "Bring it, or delete the run to train it again.")
+    stores = (open_store(training.store),)
+    if (run / "manifest.json").exists() and not _same_data(run, training):
+        problem = f"this run was begun on a store with other columns than {training.store} has for its recipe"
+        raise UserError(str(run), problem, "Give the store that it was begun on, or delete the run.")
     machine = Machine(host=Host(judge.device, judge.loader_threads), keep_checkpoints=1)
     log = run.with_name(f"{run.name}.log")
     with log.open("a") as console, contextlib.redirect_stdout(console):
-        return train(Trainer(training.recipe, (open_store(training.store),), run, Ranks(device=judge.device), machine))
+        if not checkpoint.found(run):
+            check_fit(training.recipe, stores)
+            with working_in(run):
+                prepare_run(run, training.recipe, stores)
+                (run / _BEGUN).write_text(_SAYS)
+        return train(Trainer(training.recipe, stores, run, Ranks(device=judge.device), machine))
+
+
+def _same_data(run: Path, training: Training) -> bool:
+    """Whether the store whose manifest a run keeps was, for its recipe, the one that it is given now."""
+    try:
+        was = what_is_read(training.store, training.recipe, run)
+    except UserError:
+        return False
+    return was == what_is_read(training.store, training.recipe)
 
 
 def _untrained(recipe: Recipe, judge: Judge) -> dict[str, Any]:

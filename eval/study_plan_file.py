@@ -68,6 +68,9 @@ def _check(plan: StudyPlan, place: str) -> None:
     for number, figure in enumerate(file.figures):
         _check_figure(plan, figure, f"{place}, figures.{number}")
     for number, claim in enumerate(file.claims):
+        if claim.name in {before.name for before in file.claims[:number]}:
+            problem = f"another claim is called {claim.name!r} already"
+            raise UserError(f"{place}, claims.{number}.name", problem, "Give each its own name.")
         _check_claim(plan, claim, f"{place}, claims.{number}")
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.programs import run_program
-from eval.study_cell import Training, begin_worker, digest, perform
+from eval.study_cell import Training, begin_worker, digest, let_go, perform
 from eval.study_judge import Judge
 from eval.study_plan import StudyPlan
 from prep.errors import UserError
@@ -72,7 +71,7 @@ class Study:
     def done(self, trainings: Sequence[Training]) -> dict[str, Result]:
         """The results that are there, by name. Raises `UserError` when one is of other settings or data.
 
-        Where a training's store is not there any more, its stages are compared, and the data taken on trust.
+        Where a training's store or images are not there any more, its stages are compared, and the data taken on trust.
         """
         results = {}
         for training in trainings:
@@ -144,23 +143,6 @@ def restore(out: Path) -> None:
         write_json(cell, result)
 
 
-def make_stores(study: Study, source: list[str], trainings: list[Training]) -> None:
-    """Build the stores of the plan that are not given, from the same pairs, at the resolutions that are asked for.
-
-    trainings: those that are still to be done. Raises `UserError` when there are no pairs to build from, or a build
-    ends in an error.
-    """
-    for label in sorted({training.store_label for training in trainings} - set(study.stores)):
-        out = study.out / "stores" / label
-        if not (out / "manifest.json").is_file() and not source:
-            problem = f"the plan trains some cells on a store made with {' '.join(study.plan.file.stores[label])}"
-            raise UserError(f"--store {label}=STORE", problem, "Give it, or the pairs to make it from (--input).")
-        sizes = {s.budget.res for t in trainings if t.store_label == label for s in t.recipe.stages}
-        options = ["--res", *map(str, sorted(sizes)), *study.plan.file.stores[label]]
-        if source and not run_program("prep.build", ["--input", *source, "--out", str(out), *options]):
-            raise UserError(str(out), "the build stopped with the message above", "Mend it and run the study again.")
-
-
 def missing(trainings: Sequence[Training], results: dict[str, Result]) -> list[Training]:
     """The trainings that have no result."""
     return [training for training in trainings if training.name not in results]
@@ -169,6 +151,8 @@ def missing(trainings: Sequence[Training], results: dict[str, Result]) -> list[T
 def run_all(study: Study, trainings: Sequence[Training], description: str) -> dict[str, Result]:
     """Do what is not done, `jobs` at a time; every result by name. Raises `UserError` naming a training that failed."""
     results = study.done(trainings)
+    for name in results:  # whose end a kill may have cut off
+        let_go(study.out / "runs" / name, keep=study.judge.keep_runs)
     left = missing(trainings, results)
     num_samples = sum(training.recipe.num_samples for training in left if not training.untrained)
     if left:

@@ -22,10 +22,8 @@ OPEN_ROOMS = (
 )
 """What the floors above may open of prep: its store, labelled sets, its tokenizer, and what has no data of its own."""
 
-ORCHESTRATORS = {
-    **dict.fromkeys(("eval/demo.py", "eval/compare.py"), ("build", "demo")),
-    "eval/study_stores.py": ("build_options", "plan"),
-}
+ORCHESTRATORS = dict.fromkeys(("eval/demo.py", "eval/compare.py"), ("build", "demo"))
+ORCHESTRATORS["eval/study_stores.py"] = ("build_options", "plan")
 """Programs at the top that call programs of prep."""
 
 HOMES = {

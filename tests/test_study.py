@@ -136,6 +136,12 @@ def test_a_mistake_in_a_plan_names_its_place(plan: Path, old: str, new: str, pla
         load_plan(str(plan))
 
 
+def test_two_claims_of_one_name_are_refused(plan: Path) -> None:
+    plan.write_text(PLAN + PLAN[PLAN.index("[[claims]]") :])
+    with pytest.raises(UserError, match=r"claims.1.name"):
+        load_plan(str(plan))
+
+
 def test_a_whole_study(
     plan: Path, classes: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
