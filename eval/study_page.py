@@ -89,8 +89,8 @@ def _claims(told: Told) -> list[Html]:
     if not told["claims"]:
         return [missing("The plan makes no claim.")]
     said = [claim for claim in told["claims"] if claim["verdict"]]
-    rows = [(f"{claim['name']}: {claim['statement']}", _verdict(claim), claim["note"]) for claim in said]
-    shown = [table(("", "does it show?", "note"), rows)]
+    rows = [(". ".join(filter(None, (f"{c['name']}: {c['statement']}", c["note"]))), _verdict(c)) for c in said]
+    shown = [table(("", "does it show?"), rows)]
     words = [f"{verdict}: {meaning}" for verdict, meaning in _MEANS.items()]
     shown.append(tag("p", f"{'; '.join(words)}. Intervals are 95%, one by one.", class_="note"))
     shown.append(tag("p", "Orange: what the claim is judged by.", class_="note"))
