@@ -42,7 +42,8 @@ class Result:
 def lines() -> list[Any]:
     """What the process printed. It gives back to the system what it frees, so that what it takes can be seen."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.hostile_images", str(NUM_MUTATIONS)],
+        # Unbuffered, and with a traceback, so that a crash says at which image it came.
+        [sys.executable, "-u", "-X", "faulthandler", "-m", "tests.hostile_images", str(NUM_MUTATIONS)],
         cwd=Path(__file__).parents[1],
         env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"},
         capture_output=True,

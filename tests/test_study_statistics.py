@@ -95,7 +95,7 @@ def test_intervals_are_no_wider_than_they_have_to_be() -> None:
     """Of a difference of two cells: Student's, of seeds alone, where images are many."""
     widths = []
     for repeat in range(40):
-        known = means(drawn(np.random.default_rng(repeat), {"a": 0.30, "b": 0.22, "c": 0.25}, 0.03, 20_000), "size")
+        known = means(drawn(np.random.default_rng(repeat), {"a": 0.30, "b": 0.22, "c": 0.25}, 0.03, 4_000), "size")
         estimate = known.estimate(lambda a, b: a - b, ("a", LAST), ("b", LAST))
         widths.append((estimate.high - estimate.low) / 2)
     assert np.median(widths) == pytest.approx(2.447 * 0.03 * (2 / 3) ** 0.5, rel=0.15)
