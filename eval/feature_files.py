@@ -73,6 +73,15 @@ def kept(path: Path, read: Callable[[Path], T]) -> T | None:
         return None
 
 
+def kept_or_made(path: Path, read: Callable[[Path], T], make: Callable[[], T], write: Callable[[Path, T], None]) -> T:
+    """What a file holds; where there is none, or a damaged one, what is made is written there first."""
+    found = kept(path, read)
+    if found is None:
+        found = make()
+        write(path, found)
+    return found
+
+
 def _bytes(tensor: torch.Tensor) -> NDArray[np.uint8]:
     numbers: NDArray[np.uint8] = tensor.contiguous().numpy().reshape(-1).view(np.uint8)
     return numbers

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from eval.feature_files import kept, read_tensors, unreadable_as_text, unreadable_of_text, write_tensors
+from eval.feature_files import kept_or_made, read_tensors, unreadable_as_text, unreadable_of_text, write_tensors
 from eval.labelled_set import LabelledSet, Unreadable, digest
 from eval.preprocess import Preprocess
 from eval.retrieval import Encoder, check_finite
@@ -61,11 +61,7 @@ def image_features(
         return _computed(model, labelled, preprocess, batch_size, device)
     key = digest([_VERSION, model_key, labelled.fingerprint, str(preprocess.res), preprocess.kind])
     path = cache / f"{key}.safetensors"
-    if (found := kept(path, _read)) is not None:
-        return found
-    features = _computed(model, labelled, preprocess, batch_size, device)
-    _write(path, features)
-    return features
+    return kept_or_made(path, _read, lambda: _computed(model, labelled, preprocess, batch_size, device), _write)
 
 
 def _computed(model: Encoder, labelled: LabelledSet, preprocess: Preprocess, batch_size: int, device: str) -> Features:

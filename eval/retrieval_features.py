@@ -14,7 +14,7 @@ import xxhash
 from torch import Tensor
 
 from eval.captioned import CaptionedSet, ModelInput
-from eval.feature_files import kept, read_tensors, unreadable_as_text, unreadable_of_text, write_tensors
+from eval.feature_files import kept_or_made, read_tensors, unreadable_as_text, unreadable_of_text, write_tensors
 from eval.labelled_set import Unreadable, digest
 from prep.errors import UserError
 from prep.progress import bar
@@ -109,10 +109,7 @@ def pair_features(
         return _computed(model, opened, seen, batch_size, device)
     shown = json.dumps(asdict(replace(seen, kind=opened.preprocess(seen.kind))), sort_keys=True)
     path = cache / f"{digest([_VERSION, model_key, opened.fingerprint, shown])}.safetensors"
-    if (found := kept(path, _read)) is None:
-        found = _computed(model, opened, seen, batch_size, device)
-        _write(path, found)
-    return found
+    return kept_or_made(path, _read, lambda: _computed(model, opened, seen, batch_size, device), _write)
 
 
 def _computed(model: Encoder, opened: CaptionedSet, seen: ModelInput, batch_size: int, device: str) -> PairFeatures:

@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from eval.evaluation import Evaluation
 from eval.watch import watch
 from eval.watch_log import read_watch
@@ -46,15 +48,19 @@ def seen_in(run: Path) -> list[int]:
     return [line.samples_seen for line in read_watch(run / "eval")]
 
 
-def make_finished(store: Store, run: Path) -> Path:
+@pytest.fixture(scope="module")
+def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with a checkpoint at each of SEEN."""
+    run = tmp_path_factory.mktemp("watched") / "run"
     train_main(["demo", *SHORT, "--ema", "0.5", "--keep", "9", "--store", str(store.path), "--out", str(run)])
     assert [int(path.name) for path in checkpoint.found(run)] == SEEN
     return run
 
 
-def make_classes(demo_data: Path, out: Path) -> Path:
+@pytest.fixture(scope="module")
+def classes(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six classes of two pictures."""
+    out = tmp_path_factory.mktemp("classes") / "six"
     for folder in sorted((demo_data / "zeroshot").iterdir())[:6]:
         (out / folder.name).mkdir(parents=True)
         for file in sorted(folder.iterdir())[:2]:

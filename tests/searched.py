@@ -1,15 +1,17 @@
 """A tiny run to search with, what it says of a store plainly, and a model that counts what it is asked."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from eval.search_index import SearchIndex, open_search_index
 from pipelines.evaluation import batches
 from prep.store import Store
-from train.checkpoint import LoadedModel
+from train.checkpoint import LoadedModel, load_model
 from train.run import main as train_main
 
 TINY = """
@@ -20,10 +22,24 @@ stages.1.budget.res=32 stages.1.budget.text_tokens=12
 """
 
 
-def make_run(store: Store, out: Path) -> Path:
+@pytest.fixture(scope="module")
+def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two short stages, the last at 32 px."""
+    out = tmp_path_factory.mktemp("search") / "run"
     train_main(["demo", *TINY.split(), "--store", str(store.path), "--out", str(out), "--threads", "1"])
     return out
+
+
+@pytest.fixture(scope="module")
+def loaded(run: Path) -> LoadedModel:
+    return load_model(run)
+
+
+@pytest.fixture
+def own(run: Path, tmp_path: Path) -> Path:
+    """The run, with nothing searched yet."""
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("search"))
+    return tmp_path / "run"
 
 
 def encoded(loaded: LoadedModel, store: Store) -> tuple[torch.Tensor, torch.Tensor]:

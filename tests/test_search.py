@@ -15,24 +15,7 @@ from prep.errors import UserError
 from prep.store import Store
 from train.checkpoint import LoadedModel, load_model
 
-from .searched import encoded, make_run
-
-
-@pytest.fixture(scope="module")
-def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(store, tmp_path_factory.mktemp("search") / "run")
-
-
-@pytest.fixture(scope="module")
-def loaded(run: Path) -> LoadedModel:
-    return load_model(run)
-
-
-@pytest.fixture
-def own(run: Path, tmp_path: Path) -> Path:
-    """The run, with nothing searched yet."""
-    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("search"))
-    return tmp_path / "run"
+from .searched import encoded, loaded, own, run
 
 
 def test_pictures_for_a_text_are_those_of_a_plain_sort(own: Path, loaded: LoadedModel, store: Store) -> None:

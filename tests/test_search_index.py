@@ -15,24 +15,7 @@ from prep.files import hash_file, working_in
 from prep.store import Store, open_store
 from train.checkpoint import LoadedModel, load_model
 
-from .searched import counting, encoded, make_run
-
-
-@pytest.fixture(scope="module")
-def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(store, tmp_path_factory.mktemp("search") / "run")
-
-
-@pytest.fixture(scope="module")
-def loaded(run: Path) -> LoadedModel:
-    return load_model(run)
-
-
-@pytest.fixture
-def own(run: Path, tmp_path: Path) -> Path:
-    """The run, with nothing searched yet."""
-    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("search"))
-    return tmp_path / "run"
+from .searched import counting, encoded, loaded, own, run
 
 
 def test_features_are_made_once_and_a_build_goes_on(own: Path, loaded: LoadedModel, store: Store) -> None:

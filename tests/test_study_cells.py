@@ -23,14 +23,7 @@ from train import checkpoint
 from train.loop import Trainer
 from train.run import train
 
-from .test_study import PLAN, SWEEP
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Path:
-    (tmp_path / "tiny.sweep.toml").write_text(SWEEP)
-    (tmp_path / "tiny.toml").write_text(PLAN)
-    return tmp_path / "tiny.toml"
+from .test_study import plan
 
 
 @pytest.fixture

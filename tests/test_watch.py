@@ -19,17 +19,7 @@ from prep.store import Store
 from train import checkpoint
 from train.run import main as train_main
 
-from .played_trainer import SEEN, SHORT, Trainer, make_classes, make_finished, seen_in
-
-
-@pytest.fixture(scope="module")
-def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_finished(store, tmp_path_factory.mktemp("watched") / "run")
-
-
-@pytest.fixture(scope="module")
-def classes(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_classes(demo_data, tmp_path_factory.mktemp("classes") / "six")
+from .played_trainer import SEEN, SHORT, Trainer, classes, finished, seen_in
 
 
 def test_it_waits_for_a_run_and_evaluates_the_oldest_first(finished: Path, classes: Path, tmp_path: Path) -> None:

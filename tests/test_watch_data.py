@@ -12,17 +12,7 @@ from eval.watch_log import read_watch
 from prep.store import Store
 
 from .captioned_sets import write_karpathy
-from .played_trainer import Trainer, make_classes, make_finished
-
-
-@pytest.fixture(scope="module")
-def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_finished(store, tmp_path_factory.mktemp("watched") / "run")
-
-
-@pytest.fixture(scope="module")
-def classes(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_classes(demo_data, tmp_path_factory.mktemp("classes") / "six")
+from .played_trainer import Trainer, classes, finished
 
 
 def test_changed_pictures_are_judged_again(finished: Path, classes: Path, tmp_path: Path) -> None:
