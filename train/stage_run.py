@@ -199,7 +199,8 @@ class StageRun:
             num_replaced=self.loader.num_replaced,
             num_skipped=self.state.num_skipped,
             similarity=outcome.similarity.item(),
-            mfu=useful * speed / self.peak if speed and self.peak else None,
+            # What was done, the device can do: the probe of a CPU may have met a busier moment.
+            mfu=min(1.0, useful * speed / self.peak) if speed and self.peak else None,
             memory=most_memory(self.ranks.device),
         )
 
