@@ -128,8 +128,8 @@ def _study(args: argparse.Namespace, plan: StudyPlan) -> Study:
 
 def _check(args: argparse.Namespace, plan: StudyPlan) -> list[Cell]:
     """The cells that are asked for. Raises `UserError` when these or the seeds are none of the plan's."""
-    if unknown := sorted(set(args.seeds or ()) - set(plan.file.seeds)):
-        known = ", ".join(map(str, plan.file.seeds))
+    if unknown := sorted(set(args.seeds or ()) - set(plan.seeds)):
+        known = ", ".join(map(str, plan.seeds))
         raise UserError(f"--seeds {unknown[0]}", "is none of the plan's", f"Its seeds: {known}.")
     cells = [cell for cell in plan.sweep.cells if fnmatch.fnmatchcase(cell.name, args.cells)]
     if not cells:
@@ -171,7 +171,7 @@ def _conclude(study: Study, factors: dict[str, float], searched: list[Result], c
     known = means(results, study.plan.file.rates.axis) if results else None
     claims = judge_claims(study.plan, known)
     told = write_study(study, factors, searched, results, known, claims)
-    console.print(summary(told, study.num_trainings()))
+    console.print(summary(told))
     console.print(claims_table(claims))
     console.print(str(write_page(study.out, told)), soft_wrap=True)
 
@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
         hardware = find_hardware(args.gpu) if args.gpu else None
         device, jobs, threads = _workers(args)
         jobs = args.jobs or 1 if hardware else jobs
-        estimate(plan, cells, args.seeds or plan.file.seeds, jobs, console, device, threads, hardware)
+        estimate(plan, cells, args.seeds or plan.seeds, jobs, console, device, threads, hardware)
         return
     if args.list:
         _list(args, plan)

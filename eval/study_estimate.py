@@ -7,7 +7,7 @@ Here, a few real steps of each size then say by how much that is wrong. No step 
 Judging and making stores come on top.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -98,11 +98,12 @@ def _decoded_a_second(stage: Stage) -> float:
     return a_core / (0.9 * (stage.budget.res / RATES_AT) ** 2 + 0.1)
 
 
-def needs_by_table(plan: StudyPlan, asked: Sequence[Cell], num_seeds: int, machine: Machine) -> dict[str, Needs]:
-    """The search, each table of the sweep for itself, and last all of it, each cell once; but for the search, which is
-    never cut short, only the cells that are asked for.
+def needs_by_table(plan: StudyPlan, num_seeds: Mapping[str, int], machine: Machine) -> dict[str, tuple[int, Needs]]:
+    """Number of cells, and what they take: the search, each table of the sweep for itself, and last all of it, each
+    cell once. num_seeds: of the cells that are asked for, by name; the search is never cut short.
     """
-    sweep, rates, names = plan.sweep, plan.file.rates, {cell.name for cell in asked}
+    sweep, rates = plan.sweep, plan.file.rates
+    asked = [cell for cell in sweep.cells if num_seeds.get(cell.name)]
     searched = [plan.cell({rates.axis: label}) for label in sweep.axes[rates.axis]]
     of_cell = {
         cell.name: needs_of(
@@ -111,17 +112,15 @@ def needs_by_table(plan: StudyPlan, asked: Sequence[Cell], num_seeds: int, machi
         for cell in [*searched, *asked]
     }
 
-    def together(cells: Iterable[Cell], num: int) -> Needs:
-        return sum((of_cell[cell.name].times(num) for cell in cells), Needs())
+    def together(cells: Iterable[Cell]) -> tuple[int, Needs]:
+        wanted = [cell for cell in cells if num_seeds.get(cell.name)]
+        return len(wanted), sum((of_cell[cell.name].times(num_seeds[cell.name]) for cell in wanted), Needs())
 
     num_factors = len(rates.factors) if len(rates.factors) > 1 else 0
-    search = together(searched, num_factors)
-    tables = {
-        name: together([cell for cell in cells if cell.name in names], num_seeds)
-        for name, cells in sweep.tables.items()
-    }
-    everything = search + together(asked, num_seeds)
-    return {_SEARCH: search, **tables, "all, each cell once": everything}
+    search = sum((of_cell[cell.name].times(num_factors) for cell in searched), Needs())
+    tables = {name: together(cells) for name, cells in sweep.tables.items()}
+    num_cells, trained = together(asked)
+    return {_SEARCH: (len(searched), search), **tables, "all, each cell once": (num_cells, search + trained)}
 
 
 def estimate(
@@ -145,10 +144,12 @@ def estimate(
     else:
         machine = Machine(hardware, {})
     hardware = machine.hardware
-    found = needs_by_table(plan, cells, len(seeds), machine)
-    total = list(found.values())[-1]
-    console.print(_table(plan, found, len(seeds), jobs, hardware))
-    console.print(_sentence(plan, cells, len(seeds), total, jobs, hardware), soft_wrap=True)
+    num_seeds = {cell.name: len(set(plan.seeds_of(cell)) & set(seeds)) for cell in cells}
+    found = needs_by_table(plan, num_seeds, machine)
+    _, total = list(found.values())[-1]
+    num_controls = len(set(plan.file.seeds) & set(seeds)) * sum(plan.cell(of) in cells for of in plan.file.untrained)
+    console.print(_table(plan, found, jobs, hardware))
+    console.print(_sentence(num_seeds, num_controls, total, jobs, hardware), soft_wrap=True)
     if machine.busy > _BUSY:
         console.print(
             f"This machine is busy with other work: by its clock a step takes {machine.busy:.1f} times as long."
@@ -156,18 +157,16 @@ def estimate(
     return total
 
 
-def _table(plan: StudyPlan, found: dict[str, Needs], num_seeds: int, jobs: int, hardware: Hardware) -> Table:
+def _table(plan: StudyPlan, found: dict[str, tuple[int, Needs]], jobs: int, hardware: Hardware) -> Table:
     shown = Table(title=f"{plan.name}: {jobs} at a time on {hardware.name}", title_justify="left")
     shown.add_column("")
     for name in ("cells", "trainings", "samples", "training FLOPs", "hours of a job", "by the clock"):
         shown.add_column(name, justify="right")
     last = len(found) - 1
-    for place, (name, needs) in enumerate(found.items()):
+    for place, (name, (num, needs)) in enumerate(found.items()):
         if not needs.num_trainings:
             continue
-        num = len(plan.sweep.axes[plan.file.rates.axis]) if not place else needs.num_trainings // num_seeds
         if place == last:
-            num = (needs.num_trainings - found[_SEARCH].num_trainings) // num_seeds
             shown.add_section()
         clock = duration(needs.hours / jobs)
         amounts = count(needs.num_samples), count(needs.flops), f"{needs.hours:,.1f}"
@@ -176,14 +175,13 @@ def _table(plan: StudyPlan, found: dict[str, Needs], num_seeds: int, jobs: int, 
     return shown
 
 
-def _sentence(
-    plan: StudyPlan, cells: Sequence[Cell], num_seeds: int, total: Needs, jobs: int, hardware: Hardware
-) -> str:
+def _sentence(num_seeds: Mapping[str, int], num_controls: int, total: Needs, jobs: int, hardware: Hardware) -> str:
     gigabytes = 2**30
-    controls = sum(plan.cell(labels) in cells for labels in plan.file.untrained) * num_seeds
+    nums = sorted({num for num in num_seeds.values() if num})
+    seeds = " to ".join(f"{num:,}" for num in dict.fromkeys((nums[0], nums[-1]))) if nums else "0"
     said = (
-        f"{len(cells):,} cells, {num_seeds:,} seed(s): {total.num_trainings:,} trainings"
-        f"{f' and {controls:,} controls at random weights' if controls else ''}, {count(total.flops)}FLOP, "
+        f"{sum(map(bool, num_seeds.values())):,} cells, {seeds} seed(s): {total.num_trainings:,} trainings"
+        f"{f' and {num_controls:,} controls at random weights' if num_controls else ''}, {count(total.flops)}FLOP, "
         f"{duration(total.hours / jobs)} by the clock, judging and making stores not counted; "
         f"{max(total.checkpoint_bytes(jobs, keep=False) / gigabytes, 0.1):,.1f} GiB of checkpoints at a time, "
         f"{max(total.checkpoint_bytes(jobs, keep=True) / gigabytes, 0.1):,.1f} GiB with --keep-runs."

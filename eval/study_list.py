@@ -29,8 +29,8 @@ def commands(
     if cells is None:
         factors = ", ".join(f"{factor:g}" for factor in plan.file.rates.factors)
         yield f"# then, at learning rates x {factors} as the search finds: list again, with its results in OUT"
-        seeds = " ".join(map(str, plan.file.seeds))
-        yield from (f"# {_sweep(plan)}:{cell.name}  seeds {seeds}" for cell in plan.sweep.cells)
+        for cell in plan.sweep.cells:
+            yield f"# {_sweep(plan)}:{cell.name}  seeds {' '.join(map(str, plan.seeds_of(cell)))}"
     yield from (_command(study, training) for training in cells or () if not training.untrained)
 
 

@@ -50,7 +50,7 @@ def write_page(out: Path, told: Told) -> Path:
 def _overview(told: Told) -> list[Html]:
     cells, plan = all_cells(told), told["plan"]
     results = [result for result in told["results"] if not result["searching"]]
-    planned = len(plan["seeds"]) * (len(cells) + len(plan["untrained"]))
+    planned = told["num_trainings"]
     trained = [result for result in told["results"] if not result["untrained"]]
     judged = told["judged"]
     images = "none yet" if judged["num_images"] is None else f"{judged['num_images']:,} of {judged['zeroshot']}"
@@ -60,6 +60,7 @@ def _overview(told: Told) -> list[Html]:
                 ("results", f"{len(results):,} of {planned:,}"),
                 ("cells", f"{len(told['cells']):,} of {len(cells):,}"),
                 ("seeds", ", ".join(map(str, plan["seeds"]))),
+                *((f"and for {name}", ", ".join(map(str, seeds))) for name, seeds in plan["more_seeds"].items()),
                 ("images that judge", images),
                 ("prompts", judged["templates"]),
                 ("guessing, by untrained models", percent(control_level(told)[0][1]) if told["untrained"] else "-"),

@@ -17,6 +17,9 @@
     [stores]                            # label = options of prep.build: cells of that label of `store_axis` see a store
     bank2 = ["--crops", "2"]            # made so from the same pairs (--input)
 
+    [more_seeds]                        # table of the sweep = further seeds that its cells are trained with, too
+    "copies" = [3, 4]
+
     [[figures]]                         # accuracy over x, a curve for each label of an axis
     [[claims]]                          # see `Claim`
 
@@ -109,6 +112,7 @@ class PlanFile:
     untrained: tuple[Labels, ...] = ()
     store_axis: str = ""
     stores: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    more_seeds: dict[str, tuple[int, ...]] = field(default_factory=dict)
     figures: tuple[Figure, ...] = ()
     claims: tuple[Claim, ...] = ()
 
@@ -133,6 +137,16 @@ class StudyPlan:
             f"no table of the sweep {self.sweep.name} has the cell {wanted}",
             "Add it to a table, or change the labels.",
         )
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All there are; those of every cell first."""
+        return tuple(dict.fromkeys([*self.file.seeds, *(s for more in self.file.more_seeds.values() for s in more)]))
+
+    def seeds_of(self, cell: Cell) -> tuple[int, ...]:
+        """Those that a cell is trained with, in the order of `seeds`."""
+        more = {s for table, seeds in self.file.more_seeds.items() if cell in self.sweep.tables[table] for s in seeds}
+        return tuple(seed for seed in self.seeds if seed in more or seed in self.file.seeds)
 
     def of_claim(self, claim: Claim, label: str, more: Labels) -> Cell:
         """The cell of a claim with this label of its axis."""

@@ -56,7 +56,8 @@ def _check(plan: StudyPlan, place: str) -> None:
     if not factors or not all(0 < factor < math.inf for factor in factors) or len(set(factors)) < len(factors):
         problem = f"wanted different factors above 0, found {list(factors)}"
         raise UserError(f"{place}, rates.factors", problem, "Write [0.5, 1.0, 2.0].")
-    if file.rates.seed in file.seeds:
+    _check_more_seeds(plan, place)
+    if file.rates.seed in plan.seeds:
         problem = f"{file.rates.seed} is one of the plan's seeds: rates chosen on it would favour it"
         raise UserError(f"{place}, rates.seed", problem, "Take a seed that no cell is trained with.")
     with _at(f"{place}, rates.at"):
@@ -81,6 +82,16 @@ def _at(place: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(place, error.problem, error.remedy) from error
+
+
+def _check_more_seeds(plan: StudyPlan, place: str) -> None:
+    for table, seeds in plan.file.more_seeds.items():
+        if table not in plan.sweep.tables:
+            known = ", ".join(plan.sweep.tables)
+            raise UserError(f"{place}, more_seeds", f"no table is called {table!r}", f"Known: {known}.")
+        if not seeds or len({*seeds, *plan.file.seeds}) < len(seeds) + len(plan.file.seeds):
+            problem = f"wanted seeds that differ, and from {list(plan.file.seeds)}; found {list(seeds)}"
+            raise UserError(f"{place}, more_seeds.{table}", problem, "Write [3, 4].")
 
 
 def _check_figure(plan: StudyPlan, figure: Figure, place: str) -> None:

@@ -45,8 +45,9 @@ def write_study(
 
     Keys: plan, sweep (name; axes; labels: {axis: its labels in order}; tables: {name: [a cell's name and labels]};
     base), rates ({label: factor}), spread ({group: standard deviation of top-1 over seeds}), judged (by what),
-    environment, jobs, cells (see `_cells`), untrained ({cell: estimate}), claims, results (of the search too). An
-    estimate is value, low, high (null where there is no interval), num_seeds, images_only.
+    environment, jobs, num_trainings (that the plan has, the search aside), cells (see `_cells`), untrained ({cell:
+    estimate}), claims, results (of the search too). An estimate is value, low, high (null where there is no interval),
+    num_seeds, images_only.
     """
     sweep = study.plan.sweep
     untrained = [name for name, moment in (known.value if known else ()) if name.endswith(UNTRAINED) and moment == LAST]
@@ -73,6 +74,7 @@ def write_study(
         },
         "environment": environment(),
         "jobs": study.jobs,
+        "num_trainings": study.num_trainings(),
         "cells": _cells(study, results, known),
         "untrained": {
             name: estimate_told(known.estimate(lambda a: a, (name, LAST))) for name in untrained if known is not None
@@ -130,10 +132,10 @@ def _claim(judged: Judged) -> dict[str, Any]:
     }
 
 
-def summary(told: dict[str, Any], num_trainings: int) -> str:
+def summary(told: dict[str, Any]) -> str:
     """How much of the study there is."""
     num = sum(not result["searching"] for result in told["results"])
-    return f"{num:,} of {num_trainings:,} trainings are done, {len(told['cells']):,} cells have results."
+    return f"{num:,} of {told['num_trainings']:,} trainings are done, {len(told['cells']):,} cells have results."
 
 
 def claims_table(claims: Sequence[Judged]) -> Table:

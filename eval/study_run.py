@@ -49,14 +49,18 @@ class Study:
         file = self.plan.file
         found = []
         cells = [cell for cell in self.plan.sweep.cells if cell.labels[file.rates.axis] in factors]
-        for seed in file.seeds if seeds is None else seeds:
-            found += [self._training(self.plan.cell(labels), seed, 1.0, untrained=True) for labels in file.untrained]
-            found += [self._training(cell, seed, factors[cell.labels[file.rates.axis]]) for cell in cells]
+        for seed in self.plan.seeds if seeds is None else seeds:
+            if seed in file.seeds:
+                found += [self._training(self.plan.cell(of), seed, 1.0, untrained=True) for of in file.untrained]
+            of_seed = [cell for cell in cells if seed in self.plan.seeds_of(cell)]
+            found += [self._training(cell, seed, factors[cell.labels[file.rates.axis]]) for cell in of_seed]
         return found
 
     def num_trainings(self) -> int:
         """How many there are after the search."""
-        return len(self.plan.file.seeds) * (len(self.plan.file.untrained) + len(self.plan.sweep.cells))
+        plan = self.plan
+        num_controls = len(plan.file.seeds) * len(plan.file.untrained)
+        return num_controls + sum(len(plan.seeds_of(cell)) for cell in plan.sweep.cells)
 
     def _training(self, cell: Cell, seed: int, factor: float, **kind: bool) -> Training:
         recipe = scaled(replace(self.plan.sweep.recipe(cell.name), seed=seed), factor)

@@ -1,4 +1,4 @@
-"""The study: its plans, and a tiny one from its first training to its page, interrupted and moved."""
+"""The study: a tiny one from its first training to its page, interrupted and moved."""
 
 import json
 import shutil
@@ -8,11 +8,8 @@ import pytest
 from PIL import Image
 
 from eval.study import main
-from eval.study_plan import StudyPlan, choices
-from eval.study_plan_file import load_plan, shipped_plans
 from prep.errors import UserError
 from prep.store import Store
-from train.flops import training_flops
 
 SWEEP = """
 cells = "{size}_{image}"
@@ -85,61 +82,6 @@ def classes(tmp_path: Path) -> Path:
         for number in range(2):
             Image.new("RGB", (40, 30 + number), colour).save(folder / f"{number}.jpg")
     return tmp_path / "classes"
-
-
-@pytest.mark.parametrize("name", shipped_plans())
-def test_every_cell_that_a_shipped_plan_names_is_trained(name: str) -> None:
-    plan = load_plan(name)
-    assert plan.file.claims
-    assert plan.file.figures
-    for claim in plan.file.claims:
-        for more in choices(claim):
-            for label in (claim.high, *claim.lower):
-                plan.sweep.recipe(plan.of_claim(claim, label, more).name)
-
-
-def flops_of(plan: StudyPlan, cell: str) -> float:
-    recipe = plan.sweep.recipe(cell)
-    stage = recipe.stages[0]
-    return stage.num_samples * training_flops(recipe.model, stage.budget)
-
-
-@pytest.mark.parametrize("size", ["s", "m", "l"])
-@pytest.mark.parametrize(("name", "full", "short"), [("laptop", "i64", "i16"), ("cc3m", "i196", "i49")])
-def test_equal_compute_is_equal(name: str, full: str, short: str, size: str) -> None:
-    """And the one that it is held against is at full length, from its first sample, and warmed up for its share."""
-    plan = load_plan(name)
-    equal, two = f"{size}_{full}_equal_{size}_t32_own", f"{size}_{short}_t16_own"
-    assert flops_of(plan, equal) / flops_of(plan, two) == pytest.approx(1, abs=0.01)
-    first, last = plan.sweep.recipe(equal).stages
-    assert first.budget == last.budget
-    short_stage = plan.sweep.recipe(two).stages[0]
-    share = short_stage.warmup_samples / short_stage.num_samples
-    assert first.warmup_samples / first.num_samples == pytest.approx(share, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "place"),
-    [
-        ("seeds = [0]", "seeds = [0, 0]", "seeds"),
-        ('low = "i4"', 'low = "i5"', "i5"),
-        ('kind = "drop"', 'kind = "fall"', "kind"),
-        ('x = "image tokens"', 'x = "pixels"', "x"),
-        ('table = "image lengths"', 'table = "lengths"', "table"),
-        ("factors = [1.0, 2.0]", "factors = []", "factors"),
-        ('axis = "size"', 'axis = "width"', "width"),
-    ],
-)
-def test_a_mistake_in_a_plan_names_its_place(plan: Path, old: str, new: str, place: str) -> None:
-    plan.write_text(PLAN.replace(old, new, 1))
-    with pytest.raises(UserError, match=place):
-        load_plan(str(plan))
-
-
-def test_two_claims_of_one_name_are_refused(plan: Path) -> None:
-    plan.write_text(PLAN + PLAN[PLAN.index("[[claims]]") :])
-    with pytest.raises(UserError, match=r"claims.1.name"):
-        load_plan(str(plan))
 
 
 def test_a_whole_study(

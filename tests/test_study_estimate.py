@@ -18,7 +18,7 @@ from train.hardware import Hardware, find_hardware
 def planned(plan: StudyPlan, pattern: str, jobs: int) -> tuple[Needs, str]:
     console = Console(record=True, width=200)
     cells = [cell for cell in plan.sweep.cells if cell.name.startswith(pattern)]
-    needs = estimate(plan, cells, plan.file.seeds, jobs, console, hardware=find_hardware("h100"))
+    needs = estimate(plan, cells, plan.seeds, jobs, console, hardware=find_hardware("h100"))
     return needs, console.export_text()
 
 
