@@ -29,7 +29,7 @@ from rich.console import Console
 from eval.study_cell import Training
 from eval.study_claims import judge_claims
 from eval.study_estimate import estimate
-from eval.study_judge import Judge
+from eval.study_judge import Judge, check_retrieval
 from eval.study_list import commands
 from eval.study_page import write_page
 from eval.study_plan import StudyPlan
@@ -201,6 +201,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     with working_in(study.out):
         restore(study.out)
+        check_retrieval(study.judge, (plan.sweep.recipe(cell.name) for cell in cells))
         builds = store_builds(study, args.input, _undone(study, args))
         searched = run_all(study, study.search(), "learning rates")
         factors = best_factors(study, searched.values())

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from eval.study_digest import digest_of, images_of, what_is_read
+from eval.study_digest import captions_of, digest_of, images_of, what_is_read
 from eval.study_judge import Judge, answers
 from pipelines.choose import Host
 from prep.errors import UserError
@@ -70,12 +70,13 @@ class Training:
 def digest(training: Training, judge: Judge) -> str | None:
     """What decides a result: the recipe, what it reads of its store, and what it is judged by, as 16 hex digits.
 
-    None while there is no store or there are no images. Raises `UserError` when the store lacks what the recipe reads.
+    None while there is no store or nothing to judge by. Raises `UserError` when the store lacks what the recipe reads.
     """
-    if not (training.store / "manifest.json").is_file() or not judge.zeroshot.exists():
+    sets = [judge.zeroshot, *([judge.retrieval] if judge.retrieval else [])]
+    if not (training.store / "manifest.json").is_file() or not all(path.exists() for path in sets):
         return None
     data = what_is_read(training.store, training.recipe), images_of(judge.zeroshot)
-    judged = judge.templates, judge.classes, judge.preprocess
+    judged = judge.templates, judge.classes, judge.preprocess, *map(captions_of, sets[1:])
     return digest_of([asdict(training.recipe), training.untrained, *data, *judged])
 
 

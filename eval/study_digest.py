@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from eval.captioned import CaptionedSource, open_captioned
 from pipelines.mask_columns import mask_columns
 from pipelines.store_view import ImageView
 from prep.labelled_files import kind_of_files
@@ -77,6 +78,12 @@ def images_of(path: Path) -> str:
     named = [[str(file.relative_to(folder)), _size(file)] for file in files if file.is_file()]
     beside = [file for file in (folder / _CLASS_NAMES, folder.parent / _CLASS_NAMES) if file.is_file()]
     return digest_of([sorted(named), [_size(file) for file in beside[:1]], 0 if path.is_dir() else _size(path)])
+
+
+@cache
+def captions_of(path: Path) -> str:
+    """Of a retrieval set, once a process: its images' captions; of a store its files, too."""
+    return open_captioned(CaptionedSource(path)).content
 
 
 def _visible(folder: Path) -> list[Path]:

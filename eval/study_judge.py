@@ -3,7 +3,7 @@
 Who was right is kept image by image, so that intervals can resample images, the same ones for all cells.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eval import retrieval
+from eval.captioned import CaptionedSource, ModelInput, open_captioned
 from eval.class_names import find_classes
 from eval.labelled import LabelledSet, open_labelled
 from eval.labelled_set import NoImage
@@ -95,6 +96,19 @@ def answers(model: CLIP, budget: TokenBudget, recipe: Recipe, judge: Judge, *, l
         )
         told |= {"recall_at_1": found.text_to_image[1]}
     return told
+
+
+def check_retrieval(judge: Judge, recipes: Iterable[Recipe]) -> None:
+    """Read one batch of the retrieval set as each recipe's last budget asks for it, before anything is trained.
+
+    Raises `UserError` when there is no such set, or it is a store that lacks what a budget reads.
+    """
+    if judge.retrieval is None:
+        return
+    opened = open_captioned(CaptionedSource(judge.retrieval))
+    texts = {(recipe.stages[-1].budget, recipe.model.text.tokenizer, recipe.model.text.end_token) for recipe in recipes}
+    for budget, tokenizer, end_token in texts:
+        next(opened.read(ModelInput(budget, tokenizer, end_token, "centre"), 1), None)
 
 
 @cache

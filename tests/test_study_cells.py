@@ -12,17 +12,20 @@ import pytest
 from PIL import Image
 
 from eval import study_cell
+from eval.study import main
 from eval.study_cell import Training, digest, perform
 from eval.study_digest import images_of
-from eval.study_judge import Judge
+from eval.study_judge import Judge, check_retrieval
 from eval.study_plan_file import load_plan
 from eval.study_run import Study, run_all
+from pipelines.contract import TokenBudget
 from prep.errors import UserError
 from prep.store import Store
 from train import checkpoint
 from train.loop import Trainer
 from train.run import train
 
+from .captioned_sets import write_tars
 from .test_study import plan
 
 
@@ -88,6 +91,37 @@ def test_a_digest_tells_stores_apart_by_what_a_recipe_reads(
     blind = replace(training, recipe=replace(training.recipe, stages=stages))
     other_tagger = changed(lambda columns: columns[spacy]["settings"]["tagger"].update(version="other"), blind)
     assert changed(lambda columns: None, blind) == other_tagger
+
+
+def test_a_digest_tells_retrieval_sets_apart_by_their_captions(
+    plan: Path, store: Store, classes: Path, tmp_path: Path
+) -> None:
+    study, training = one(plan, store.path, tmp_path, judge_by(classes))
+    captions = write_tars(tmp_path / "a")
+    moved = shutil.copytree(captions, tmp_path / "moved")
+    fewer = write_tars(tmp_path / "b")
+    (fewer / "1.tar").unlink()
+    sets = [None, captions, moved, fewer, store.path]
+    none, known, again, less, of_store = (digest(training, replace(study.judge, retrieval=path)) for path in sets)
+    assert known == again
+    assert len({none, known, less, of_store}) == 4
+    assert digest(training, replace(study.judge, retrieval=tmp_path / "gone")) is None
+
+
+def test_a_retrieval_set_is_tried_before_anything_is_trained(
+    plan: Path, store: Store, classes: Path, tmp_path: Path
+) -> None:
+    study, training = one(plan, store.path, tmp_path, judge_by(classes))
+    recipes = [training.recipe]
+    for path in (store.path, write_tars(tmp_path / "a")):
+        check_retrieval(replace(study.judge, retrieval=path), recipes)
+    other = replace(training.recipe, stages=(replace(training.recipe.stages[0], budget=TokenBudget(24, 8)),))
+    with pytest.raises(UserError, match="24"):
+        check_retrieval(replace(study.judge, retrieval=store.path), [*recipes, other])
+    command = ["--plan", str(plan), "--store", str(store.path), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="gone"):
+        main([*command, "--zeroshot", str(classes), "--retrieval", str(tmp_path / "gone")])
+    assert not (tmp_path / "out" / "cells").exists()
 
 
 def test_images_are_known_by_their_names_and_sizes(classes: Path, tmp_path: Path) -> None:
