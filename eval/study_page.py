@@ -60,7 +60,6 @@ def _overview(told: Told) -> list[Html]:
                 ("results", f"{len(results):,} of {planned:,}"),
                 ("cells", f"{len(told['cells']):,} of {len(cells):,}"),
                 ("seeds", ", ".join(map(str, plan["seeds"]))),
-                *((f"and for {name}", ", ".join(map(str, seeds))) for name, seeds in plan["more_seeds"].items()),
                 ("images that judge", images),
                 ("prompts", judged["templates"]),
                 ("guessing, by untrained models", percent(control_level(told)[0][1]) if told["untrained"] else "-"),
@@ -69,6 +68,9 @@ def _overview(told: Told) -> list[Html]:
             ]
         )
     ]
+    if plan["more_seeds"]:
+        by_table = (f"{', '.join(map(str, seeds))} in {name}" for name, seeds in plan["more_seeds"].items())
+        shown.append(tag("p", f"Further seeds: {'; '.join(by_table)}.", class_="note"))
     if len(results) < planned:
         shown.append(missing("This is a part of the study: the same command goes on, --page writes this page anew."))
     if _images_only(told):
@@ -108,7 +110,8 @@ def _claim(claim: Told) -> Html:
     rows = [(line["text"], *_number(line), _wanted(line)) for line in claim["lines"]]
     heads = ("", "", "95% interval", "the claim wants")
     verdict = f" ({_verdict(claim)})" if claim["verdict"] else ""
-    return folded(f"{claim['name']}: {claim['statement']}{verdict}", table(heads, rows))
+    note = [tag("p", claim["note"])] if claim["note"] else []
+    return folded(f"{claim['name']}: {claim['statement']}{verdict}", *note, table(heads, rows))
 
 
 def _number(line: Told) -> tuple[str, str]:

@@ -64,6 +64,7 @@ axis = "image"
 high = "i16"
 low = "i4"
 over = { size = ["s", "l"] }
+note = "Said <i>beside</i> it."
 """
 
 
@@ -88,18 +89,25 @@ def test_a_whole_study(
     plan: Path, classes: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Trained, asked again, gone on with after a loss, moved by its study.json, and refused when it is another one."""
+    sweep = SWEEP + '[[tables]]\nname = "few"\ncross = { size = ["s"], image = ["i4"] }\n'
+    plan.with_name("tiny.sweep.toml").write_text(sweep)
+    plan.write_text(PLAN.replace("[rates]", "[more_seeds]\nfew = [4]\n[rates]", 1))
     out = tmp_path / "study"
     command = ["--plan", str(plan), "--store", str(store.path), "--zeroshot", str(classes), "--jobs", "2"]
     main([*command, "--out", str(out)])
     told = json.loads((out / "study.json").read_bytes())
     assert set(told["cells"]) == {"s_i4", "s_i16", "l_i4", "l_i16"}
-    assert len(told["results"]) == 4 + 4 + 1
+    assert len(told["results"]) == 4 + 4 + 1 + 1
+    assert told["num_trainings"] == 4 + 1 + 1
+    assert [told["cells"][cell]["seeds"] for cell in ("s_i4", "l_i4")] == [[0, 4], [0]]
     assert told["cells"]["l_i16"]["image_tokens"] == 16
     (untrained,) = told["untrained"].values()
     assert 0 <= untrained["value"] <= 1
     assert told["claims"][0]["lines"][-1]["estimate"] is not None
     page = (out / "study.html").read_text()
     assert "Accuracy &lt;b&gt;against&lt;/b&gt; image tokens" in page
+    assert page.count("Said &lt;i&gt;beside&lt;/i&gt; it.") == 3  # in the table, in what opens, in the plan
+    assert "Further seeds: 4 in few." in page
     assert "http" not in page.replace("http-equiv", "")
     assert not list(out.glob("runs/*/checkpoints"))
 
@@ -118,7 +126,7 @@ def test_a_whole_study(
     main([*command, "--out", str(moved), "--page"])
     assert json.loads((moved / "study.json").read_bytes())["cells"] == again["cells"]
 
-    plan.with_name("tiny.sweep.toml").write_text(SWEEP.replace("samples = 32", "samples = 48"))
+    plan.with_name("tiny.sweep.toml").write_text(sweep.replace("samples = 32", "samples = 48"))
     with pytest.raises(UserError, match="another recipe"):
         main([*command, "--out", str(out)])
     capsys.readouterr()
