@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -85,3 +85,11 @@ def make_finished_demo(out: Path) -> str:
 def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> FinishedDemo:
     """A demo that was killed with SIGKILL in the middle of its training and started again."""
     return FinishedDemo(*once(tmp_path_factory, "finished_demo", make_finished_demo))
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heard, here and in programs that are started; what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -163,7 +163,7 @@ def start(command: list[str], server: HostileServer, num_requests: int) -> tuple
     return program, worker
 
 
-def test_what_is_killed_or_interrupted_goes_on(server: HostileServer, tmp_path: Path) -> None:
+def test_what_is_killed_or_interrupted_goes_on(server: HostileServer, tmp_path: Path, ctrl_c: None) -> None:
     python_of()  # so that the only child is a worker
     urls = [f"{server.url}/held/{i}" for i in range(18)]
     out = tmp_path / "out"

@@ -172,11 +172,8 @@ def test_mistakes_are_told_before_any_waiting(tmp_path: Path, options: list[str]
 
 
 def test_ctrl_c_leaves_whole_lines_and_nothing_locked(
-    finished: Path, classes: Path, tmp_path: Path, request: pytest.FixtureRequest
+    finished: Path, classes: Path, tmp_path: Path, ctrl_c: None
 ) -> None:
-    # A shell starts what is in the background with Ctrl-C ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     run, asked = tmp_path / "run", Evaluation((classes,))
     trainer = Trainer(finished, run, [lambda _: signal.raise_signal(signal.SIGINT)])
     trainer.begin()

@@ -123,7 +123,7 @@ def test_workers_leave_when_the_program_is_killed(deed: str, tmp_path: Path) -> 
         started.communicate()
 
 
-def test_ctrl_c_stops_everything_with_one_message_and_nothing_half_written(tmp_path: Path) -> None:
+def test_ctrl_c_stops_everything_with_one_message_and_nothing_half_written(tmp_path: Path, ctrl_c: None) -> None:
     with program(tmp_path, "hang") as started:
         os.killpg(started.pid, signal.SIGINT)
         _, said = started.communicate()
