@@ -19,6 +19,7 @@ from eval.captioned_set import CaptionedFiles, Listing, checked, with_words
 from eval.labelled_folder import read_pixels
 from eval.labelled_set import Job, Unreadable, digest, stamp
 from prep.errors import UserError
+from prep.files import as_json
 from prep.labelled_files import readable
 
 _SHAPE = (
@@ -53,6 +54,7 @@ def open_karpathy(path: Path, images: Path | None = None, split: str = "test", w
         held = ", ".join(f"{name} ({num:,} images)" for name, num in sorted(splits.items())) or "none"
         raise UserError(str(path), f"wanted the split {split!r}, but it holds {held}", "Choose one with --split.")
     files: list[Path] = []
+    names: list[str] = []
     texts: list[tuple[str, ...]] = []
     faults: list[Unreadable] = []
     num_empty = lost = 0
@@ -66,10 +68,14 @@ def open_karpathy(path: Path, images: Path | None = None, split: str = "test", w
             lost += len(captions)
             continue
         files.append(file)
+        names.append(_name(entry))
         texts.append(captions)
     parts = [part for file, own in zip(files, texts, strict=True) for part in (str(file), stamp(file), *own)]
+    sizes = [str(file.stat().st_size) for file in files]
+    told = zip(names, sizes, map(as_json, texts), strict=True)
+    content = digest(["karpathy", *(part for image in told for part in image)])
     listing = Listing(tuple(texts), tuple(faults), num_empty, lost)
-    opened = CaptionedFiles(path, listing, _Files(tuple(files)), digest(["karpathy", *parts]))
+    opened = CaptionedFiles(path, listing, _Files(tuple(files)), digest(["karpathy", *parts]), content)
     return checked(opened, f"images of the split {split!r} under {folder}")
 
 

@@ -12,11 +12,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from eval.labelled_set import ImageSource, LabelledSet, Pixels, Unreadable, digest
+from eval.labelled_set import ImageSource, LabelledSet, Pixels, Unreadable
 from eval.preprocess import Preprocess
 from pipelines.contract import TokenBudget
 from prep.errors import UserError
-from prep.files import as_json
 from train.text_tokens import num_too_long, tokens_of
 
 # As `prep.captions` cuts them.
@@ -59,7 +58,8 @@ class CaptionedSet(Protocol):
 
     num_images: that have a caption. num_captions: that could take part if every image is readable, those of `faults`
     included. faults: what was met while listing and is no image of the set. num_empty: captions without a word, which
-    are passed over. fingerprint: hex digest of what decides images and captions. content: one that a copy shares.
+    are passed over. fingerprint: hex digest of what decides images and captions. content: one of captions,
+    names and sizes, which a copy shares.
     """
 
     @property
@@ -127,6 +127,7 @@ class CaptionedFiles:
     listing: Listing
     source: ImageSource
     fingerprint: str
+    content: str
 
     @property
     def num_images(self) -> int:
@@ -147,11 +148,6 @@ class CaptionedFiles:
     def faults(self) -> tuple[Unreadable, ...]:
         """What is no image of the set."""
         return self.listing.faults
-
-    @property
-    def content(self) -> str:
-        """A hash of its captions, image by image."""
-        return digest(["files", *(as_json(captions) for captions in self.listing.captions)])
 
     def text_mask(self, budget: TokenBudget) -> str:
         """Always `truncate`: word classes are known of prepared captions alone."""

@@ -14,6 +14,7 @@ from eval.captioned_set import CaptionedFiles, Listing, checked, with_words
 from eval.labelled_set import Job, Unreadable, decoded, digest, stamp
 from prep.captioned_tars import read_captioned_tar
 from prep.errors import UserError
+from prep.files import as_json
 from prep.labelled_files import kind_of_files, labelled_files, readable
 
 
@@ -67,6 +68,8 @@ def open_captioned_tars(path: Path, tars: Sequence[str], which: str = "all") -> 
             members.append((tar, member.key))
             texts.append(captions)
     parts = [part for tar in tars for part in (Path(tar).name, stamp(Path(tar)))]
+    sizes = [part for tar in tars for part in (Path(tar).name, str(Path(tar).stat().st_size))]
+    content = digest(["tars", *sizes, *map(as_json, texts)])
     listing = Listing(tuple(texts), tuple(faults), num_empty, lost)
-    opened = CaptionedFiles(path, listing, _Members(tuple(members)), digest(["tars", which, *parts]))
+    opened = CaptionedFiles(path, listing, _Members(tuple(members)), digest(["tars", which, *parts]), content)
     return checked(opened, "KEY.jpg beside KEY.txt")

@@ -82,7 +82,7 @@ def images_of(path: Path) -> str:
 
 @cache
 def captions_of(path: Path) -> str:
-    """Of a retrieval set, once a process: its images' captions; of a store its files, too."""
+    """Of a retrieval set, once a process: its captions, and its files' names and sizes; of a store their hashes."""
     return open_captioned(CaptionedSource(path)).content
 
 

@@ -25,7 +25,7 @@ from train import checkpoint
 from train.loop import Trainer
 from train.run import train
 
-from .captioned_sets import write_tars
+from .captioned_sets import write_karpathy, write_tars
 from .test_study import plan
 
 
@@ -93,7 +93,7 @@ def test_a_digest_tells_stores_apart_by_what_a_recipe_reads(
     assert changed(lambda columns: None, blind) == other_tagger
 
 
-def test_a_digest_tells_retrieval_sets_apart_by_their_captions(
+def test_a_digest_tells_retrieval_sets_apart_by_what_is_in_them(
     plan: Path, store: Store, classes: Path, tmp_path: Path
 ) -> None:
     study, training = one(plan, store.path, tmp_path, judge_by(classes))
@@ -101,10 +101,16 @@ def test_a_digest_tells_retrieval_sets_apart_by_their_captions(
     moved = shutil.copytree(captions, tmp_path / "moved")
     fewer = write_tars(tmp_path / "b")
     (fewer / "1.tar").unlink()
-    sets = [None, captions, moved, fewer, store.path]
-    none, known, again, less, of_store = (digest(training, replace(study.judge, retrieval=path)) for path in sets)
-    assert known == again
-    assert len({none, known, less, of_store}) == 4
+    json_file, other_picture = write_karpathy(tmp_path / "c"), write_karpathy(tmp_path / "d")
+    for path in (json_file, other_picture):
+        shutil.copytree(path.parent / "images", path.parent, dirs_exist_ok=True)
+    copied = shutil.copytree(json_file.parent, tmp_path / "e") / json_file.name
+    with (other_picture.parent / "val" / "0.png").open("ab") as file:
+        file.write(b"x")
+    sets = [None, captions, fewer, json_file, other_picture, store.path]
+    known = [digest(training, replace(study.judge, retrieval=path)) for path in (*sets, moved, copied)]
+    assert len(set(known)) == len(sets)
+    assert known[-2:] == [known[1], known[3]]
     assert digest(training, replace(study.judge, retrieval=tmp_path / "gone")) is None
 
 

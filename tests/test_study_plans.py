@@ -7,6 +7,7 @@ from rich.console import Console
 
 from eval.study_estimate import estimate
 from eval.study_judge import Judge
+from eval.study_list import commands
 from eval.study_plan import StudyPlan, choices
 from eval.study_plan_file import load_plan, shipped_plans
 from eval.study_run import Study, scaled
@@ -17,6 +18,13 @@ from train.hardware import find_hardware
 
 from .test_study import PLAN, SWEEP
 from .test_study import plan as plan
+
+MORE_SEEDS = PLAN.replace("[rates]", '[more_seeds]\n"few" = [3, 4]\n[rates]', 1)
+FEW = """
+[[tables]]
+name = "few"
+cross = { size = ["s"], image = "all" }
+"""
 
 
 @pytest.mark.parametrize("name", shipped_plans())
@@ -73,20 +81,19 @@ def test_the_rivals_of_equal_compute_differ_in_their_learning_rate_alone(size: s
         ('table = "image lengths"', 'table = "lengths"', "table"),
         ("factors = [1.0, 2.0]", "factors = []", "factors"),
         ('axis = "size"', 'axis = "width"', "width"),
+        ("few", "fewer", "'fewer'"),
+        ("[3, 4]", "[0, 3]", "few"),
+        ("[3, 4]", "[9]", "rates.seed"),
+        ("[3, 4]", "[]", "few"),
     ],
 )
 def test_a_mistake_in_a_plan_names_its_place(plan: Path, old: str, new: str, place: str) -> None:
-    plan.write_text(PLAN.replace(old, new, 1))
+    plan.with_name("tiny.sweep.toml").write_text(SWEEP + FEW)
+    plan.write_text(MORE_SEEDS)
+    load_plan(str(plan))
+    plan.write_text(MORE_SEEDS.replace(old, new, 1))
     with pytest.raises(UserError, match=place):
         load_plan(str(plan))
-
-
-MORE_SEEDS = PLAN.replace("[rates]", '[more_seeds]\n"few" = [3, 4]\n[rates]', 1)
-FEW = """
-[[tables]]
-name = "few"
-cross = { size = ["s"], image = "all" }
-"""
 
 
 def test_further_seeds_are_for_the_cells_of_their_table(plan: Path, store: Store, tmp_path: Path) -> None:
@@ -100,6 +107,9 @@ def test_further_seeds_are_for_the_cells_of_their_table(plan: Path, store: Store
     assert len(trainings) == study.num_trainings() == 1 + 4 + 2 * 2
     assert {training.cell for training in trainings if training.seed == 3} == {"s_i4", "s_i16"}
     assert [training.seed for training in trainings if training.untrained] == [0]
+    listed = "\n".join(commands(study, [], None, 0))
+    assert ":s_i4  seeds 0 3 4" in listed
+    assert ":l_i4  seeds 0\n" in listed
     console = Console(record=True, width=200)
     needs = estimate(found, found.sweep.cells, (3, 4), 1, console, hardware=find_hardware("h100"))
     assert needs.num_trainings == 4 + 4
@@ -107,22 +117,6 @@ def test_further_seeds_are_for_the_cells_of_their_table(plan: Path, store: Store
     needs = estimate(found, found.sweep.cells, found.seeds, 1, console, hardware=find_hardware("h100"))
     assert needs.num_trainings == 4 + 4 + 4
     assert "4 cells, 1 to 3 seed(s): 12 trainings and 1 controls" in console.export_text()
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "place"),
-    [
-        ("few", "fewer", "'fewer'"),
-        ("[3, 4]", "[0, 3]", "few"),
-        ("[3, 4]", "[9]", "rates.seed"),
-        ("[3, 4]", "[]", "few"),
-    ],
-)
-def test_further_seeds_are_new_and_of_a_table(plan: Path, old: str, new: str, place: str) -> None:
-    plan.with_name("tiny.sweep.toml").write_text(SWEEP + FEW)
-    plan.write_text(MORE_SEEDS.replace(old, new, 1))
-    with pytest.raises(UserError, match=place):
-        load_plan(str(plan))
 
 
 def test_two_claims_of_one_name_are_refused(plan: Path) -> None:
